@@ -1,0 +1,100 @@
+//! Requests and answers of the control plane's HTTP interface (JSON over a unix socket).
+//!
+//! Every answer of a command with `--output json` is one of these, with `schema` = [`SCHEMA`].
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{InstanceStatus, IsolationLevel, ServiceStatus};
+
+/// The version of every JSON shape below. It changes when a field is removed or changes its meaning, not when one is added.
+pub const SCHEMA: &str = "osvm/v1";
+
+/// `GET /v1/instances`, `osvm ps --output json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InstanceList {
+    /// [`SCHEMA`]
+    pub schema: String,
+    /// All instances whose process should be alive, by name and generation.
+    pub instances: Vec<InstanceStatus>,
+}
+
+/// `GET /v1/services`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ServiceList {
+    /// [`SCHEMA`]
+    pub schema: String,
+    /// All services, by name.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// `POST /v1/services/{name}/swap`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SwapRequest {
+    /// The new artifact; none means the same path again, whatever it holds now.
+    pub artifact: Option<PathBuf>,
+    /// Overrides the service's policy.
+    pub health_timeout_ms: Option<u64>,
+    /// Overrides the service's policy.
+    pub drain_timeout_ms: Option<u64>,
+    /// Overrides the service's policy.
+    pub watch_ms: Option<u64>,
+}
+
+/// `GET /v1/daemon`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DaemonStatus {
+    /// [`SCHEMA`]
+    pub schema: String,
+    /// Its process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// The gateway's process.
+    pub gateway_pid: Option<u32>,
+    /// The state folder.
+    pub state_dir: PathBuf,
+}
+
+/// The line that `osvm rpc local --output json` prints when the node serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Ready {
+    /// [`SCHEMA`]
+    pub schema: String,
+    /// Always `ready`.
+    pub event: String,
+    /// The service's name.
+    pub name: String,
+    /// JSON-RPC over HTTP.
+    pub rpc_url: String,
+    /// Subscriptions.
+    pub ws_url: String,
+    /// The isolation in force.
+    pub isolation: IsolationLevel,
+    /// The instance's process.
+    pub pid: u32,
+    /// The revision that serves.
+    pub revision: u64,
+    /// From the command's start to the first passed check, in milliseconds.
+    pub ready_ms: u64,
+    /// The state folder.
+    pub state_dir: PathBuf,
+    /// How to stop it.
+    pub stop: String,
+}
+
+/// An answer with a status of 400 or more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorBody {
+    /// [`SCHEMA`]
+    pub schema: String,
+    /// What failed, with which thing, why: one line.
+    pub error: String,
+    /// What to do about it: one line.
+    pub help: Option<String>,
+    /// Which exit code the command ends with.
+    pub exit: u8,
+}
