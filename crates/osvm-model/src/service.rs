@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Digest, Generation, IsolationLevel, IsolationRequest, ListenerProtocol, RevisionNumber, RolloutPolicy, ServiceName,
-    route::ReplayPolicy,
+    route::{ReplayPolicy, TlsFiles},
 };
 
 /// What the user declares. A revision is one of these plus the digest of its artifact, and never changes.
@@ -51,6 +51,9 @@ pub struct PortSpec {
     pub listen: SocketAddr,
     /// What clients speak there.
     pub protocol: ListenerProtocol,
+    /// PEM files; with them the gateway speaks TLS on this port.
+    #[serde(default)]
+    pub tls: Option<TlsFiles>,
     /// Which requests may be sent once more when an instance dies under them.
     #[serde(default)]
     pub replay: ReplayPolicy,
