@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{InstanceStatus, IsolationLevel, ServiceStatus};
+use crate::{Event, Generation, InstanceStatus, IsolationLevel, Phase, PhaseReport, RolloutStatus, ServiceStatus};
 
 /// The version of every JSON shape below. It changes when a field is removed or changes its meaning, not when one is added.
 pub const SCHEMA: &str = "osvm/v1";
@@ -97,4 +97,36 @@ pub struct ErrorBody {
     pub help: Option<String>,
     /// Which exit code the command ends with.
     pub exit: u8,
+}
+
+/// `GET /v1/events`, `osvm events --output json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EventList {
+    /// [`SCHEMA`]
+    pub schema: String,
+    /// The events asked for, oldest first.
+    pub events: Vec<Event>,
+}
+
+/// One line of the stream that a swap or a rollback answers with (NDJSON). The last one is `ended` or `refused`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Progress {
+    /// A phase began.
+    Began(Phase),
+    /// A phase ended, well or not.
+    Phase(PhaseReport),
+    /// The rollout ended.
+    Ended(Box<RolloutStatus>),
+    /// The rollout did not begin, or what became of it cannot be told.
+    Refused(ErrorBody),
+}
+
+/// One line of the stream `GET /v1/services/{name}/logs` (NDJSON).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LogLine {
+    /// The instance that wrote it.
+    pub generation: Generation,
+    /// The line without its end.
+    pub line: String,
 }

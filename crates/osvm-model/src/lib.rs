@@ -7,6 +7,7 @@
 pub mod api;
 pub mod defaults;
 pub mod event;
+pub mod gateway;
 pub mod handover;
 pub mod id;
 pub mod level;
