@@ -1,3 +1,66 @@
-//! To be written.
+//! The tasks of this repository: `cargo xtask TASK`, and `cargo osvm …`, which builds what it needs and becomes `osvm`.
+//!
+//! Nothing of the product lives here.
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod apt;
+mod bench;
+mod ci;
+mod clients;
+mod deny;
+mod house;
+mod metadata;
+mod osvm;
+mod sh;
+mod test;
+
+use std::process::ExitCode;
+
+use sh::Result;
+
+const USAGE: &str = "\
+Usage: cargo xtask TASK
+
+  ci              what .ci/run runs: fmt, clippy, docs, deny, house, test
+  test            installs what the tests need, then runs every test, the clients' suites and the short benches
+  house           checks the rules of the house: who imports whom, unsafe code, file sizes
+  deny            licences, banned crates and sources (installs cargo-deny where it is missing)
+  setup           installs what the tests and the benches need, and nothing else
+  bench NAME …    swap, gateway, localnet or fault at full length; further arguments go to osvm-bench
+  osvm …          builds the release binaries and runs osvm (same as `cargo osvm …`)";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let task = args.next().unwrap_or_default();
+    let rest: Vec<String> = args.collect();
+    let done = match task.as_str() {
+        "ci" => ci::run(),
+        "test" => test::run().and_then(test::Counts::report),
+        "house" => house::run(),
+        "deny" => deny::run(),
+        "setup" => setup(),
+        "bench" => bench::run(&rest),
+        "osvm" => osvm::run(&rest),
+        "help" | "-h" | "--help" => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn setup() -> Result<()> {
+    apt::install_missing()?;
+    clients::install_missing()?;
+    deny::install_missing()
+}

@@ -1,0 +1,31 @@
+//! `cargo osvm …`: builds the binaries that the node needs, then becomes `osvm`.
+
+use std::{os::unix::process::CommandExt, process::Command};
+
+use crate::sh::{self, Result};
+
+/// The packages whose binaries `osvm rpc local` and `osvm program` need. Not the workspace: that would double the build.
+pub(crate) const PACKAGES: [&str; 3] = ["osvm", "osvm-localnet", "osvm-program"];
+
+/// Replaces this process by `osvm`, so that signals and the exit code are its own.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    build(&PACKAGES)?;
+    let error = Command::new(sh::release("osvm")).args(args).exec();
+    Err(format!("cannot run {}: {error}", sh::release("osvm").display()))
+}
+
+/// Builds release binaries. What cargo says goes to stderr; nothing is said when all is built already.
+pub(crate) fn build(packages: &[&str]) -> Result<()> {
+    let mut build = sh::cargo();
+    build.args(["build", "--release", "--locked"]);
+    for package in packages {
+        build.args(["--package", package]);
+    }
+    if packages.iter().all(|package| sh::release(package).exists()) {
+        build.arg("--quiet");
+    } else {
+        eprintln!("building {} in release; the first build takes some minutes", packages.join(", "));
+    }
+    let status = build.status().map_err(|error| format!("cannot run cargo: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("the build of {} failed", packages.join(", "))) }
+}
