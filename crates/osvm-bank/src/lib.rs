@@ -1,2 +1,30 @@
-//! To be written.
+//! A Solana node's state machine: LiteSVM plus slots, a ledger on disk, history, commitments and replication. No async, no network.
 #![forbid(unsafe_code)]
+
+mod bank;
+mod config;
+mod error;
+mod event;
+mod types;
+mod view;
+
+pub use bank::{Bank, Link};
+pub use config::{
+    Config, DEFAULT_FAUCET_LAMPORTS, DEFAULT_FINALITY_SLOTS, DEFAULT_HISTORY_SLOTS, MIN_HISTORY_SLOTS, Program,
+    ProgramLoader,
+};
+pub use error::{Error, SubmitError};
+pub use event::{BankEvent, Observer, SlotEvent, TransactionEvent, Writes};
+pub use osvm_model::handover::{HandedOver, Role};
+pub use types::{
+    BlockRecord, Commitment, EpochInfo, PerformanceSample, Reply, SignatureInfo, SignatureQuery, SignatureStatus,
+    SimOptions, Simulated, Status, SubmitOptions, TokenBalance, TransactionMeta, TransactionRecord,
+};
+pub use view::View;
+
+/// Slots of an epoch. There is no warm-up.
+pub const SLOTS_PER_EPOCH: u64 = 432_000;
+/// How many blocks a blockhash is valid for.
+pub const MAX_PROCESSING_AGE: u64 = 150;
+/// The fee of a signature.
+pub const LAMPORTS_PER_SIGNATURE: u64 = 5_000;
