@@ -1,2 +1,21 @@
-//! To be written.
+//! Instances as processes of the host: start, adopt, watch, measure, end. One trait over the isolation levels.
+//!
+//! Fails closed: a level that this build or this host cannot give is [`Refused`] with the reason, and nothing weaker is
+//! started in its place. In this version the only level is `none`: an ordinary process of the user's.
+//!
+//! Not here: whether an instance is healthy, what should run, or what is routed to it.
 #![forbid(unsafe_code)]
+
+pub mod artifact;
+mod driver;
+mod level;
+pub mod log;
+mod none;
+mod process;
+mod procfs;
+
+pub use artifact::ArtifactError;
+pub use driver::{Driver, StartError, StartSpec};
+pub use level::{Chosen, Refused, choose, driver};
+pub use process::{AdoptError, Exit, Process, WatchError};
+pub use procfs::{Stats, stats};
