@@ -41,6 +41,11 @@ pub struct Options {
 pub struct Passed(Vec<&'static str>);
 
 impl Passed {
+    /// Their names.
+    pub fn names(&self) -> &[&'static str] {
+        &self.0
+    }
+
     /// `genesis, version, health, slot, blockhash, reads`
     pub fn summary(&self) -> String {
         self.0.join(", ")
@@ -132,19 +137,25 @@ fn short(text: &str) -> String {
     if text.chars().count() <= LONGEST { text.to_owned() } else { text.chars().take(KEPT).chain(['…']).collect() }
 }
 
-/// Waits, with growing pauses, until `look` finds what it looks for; at the deadline, what it said last is the failure.
-async fn until<F>(deadline: Instant, look: F) -> Result<(), Failed>
-where
-    F: AsyncFn() -> Result<Result<(), Failed>, Failed>,
-{
-    let mut pause = PROBE_PAUSE;
-    loop {
-        match look().await? {
-            Ok(()) => return Ok(()),
-            Err(failed) if Instant::now() + pause >= deadline => return Err(failed),
-            Err(_) => sleep(pause).await,
+/// Looks again, with growing pauses, until a deadline.
+struct Patience {
+    deadline: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    fn until(deadline: Instant) -> Self {
+        Self { deadline, pause: PROBE_PAUSE }
+    }
+
+    /// Pauses before the next look; at the deadline `last` is the failure.
+    async fn or(&mut self, last: Failed) -> Result<(), Failed> {
+        if Instant::now() + self.pause >= self.deadline {
+            return Err(last);
         }
-        pause = (pause * 2).min(PROBE_PAUSE_MAX);
+        sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PROBE_PAUSE_MAX);
+        Ok(())
     }
 }
 
@@ -153,19 +164,7 @@ async fn slot(node: &Client, peer: Option<&Client>, options: &Options) -> Result
     let first = node.slot().await?;
     if let Some(peer) = peer {
         for _ in 0..PROBES {
-            until(options.deadline, async || {
-                // The peer first: what it had before the node was asked, the node must nearly have.
-                let ahead = peer.slot().await.map_err(Failed::Peer)?;
-                let own = node.slot().await?;
-                let lag = ahead.saturating_sub(own);
-                let late = || Failed::Late {
-                    what: format!(
-                        "getSlot is {own}, {lag} behind the serving instance; at most {MAX_SLOT_LAG} is healthy"
-                    ),
-                };
-                Ok(if lag <= MAX_SLOT_LAG { Ok(()) } else { Err(late()) })
-            })
-            .await?;
+            in_reach(node, peer, options.deadline).await?;
             sleep(PROBE_PAUSE).await;
         }
     }
@@ -173,13 +172,30 @@ async fn slot(node: &Client, peer: Option<&Client>, options: &Options) -> Result
         return Ok(());
     }
     let began = Instant::now();
-    until(options.deadline, async || {
+    let mut patience = Patience::until(options.deadline);
+    loop {
         let now = node.slot().await?;
-        let late =
-            || Failed::Late { what: format!("getSlot does not move on: {now} for {} ms", began.elapsed().as_millis()) };
-        Ok(if now > first { Ok(()) } else { Err(late()) })
-    })
-    .await
+        if now > first {
+            return Ok(());
+        }
+        let what = format!("getSlot does not move on: {now} for {} ms", began.elapsed().as_millis());
+        patience.or(Failed::Late { what }).await?;
+    }
+}
+
+async fn in_reach(node: &Client, peer: &Client, deadline: Instant) -> Result<(), Failed> {
+    let mut patience = Patience::until(deadline);
+    loop {
+        // The peer first: what it had before the node was asked, the node must nearly have.
+        let ahead = peer.slot().await.map_err(Failed::Peer)?;
+        let own = node.slot().await?;
+        let lag = ahead.saturating_sub(own);
+        if lag <= MAX_SLOT_LAG {
+            return Ok(());
+        }
+        let what = format!("getSlot is {own}, {lag} behind the serving instance; at most {MAX_SLOT_LAG} is healthy");
+        patience.or(Failed::Late { what }).await?;
+    }
 }
 
 /// Each knows the other's newest blockhash. What the leader sealed a moment ago may be on its way to the follower still.
@@ -193,22 +209,16 @@ async fn blockhash(node: &Client, peer: Option<&Client>, deadline: Instant) -> R
         };
     };
     let theirs = peer.latest_blockhash("processed").await.map_err(Failed::Peer)?.blockhash;
-    until(deadline, async || {
-        let known = node.is_blockhash_valid(&theirs).await?;
-        let late = || Failed::Late {
-            what: format!("isBlockhashValid denies {}, the serving instance's newest", short(&theirs)),
-        };
-        Ok(if known { Ok(()) } else { Err(late()) })
-    })
-    .await?;
-    until(deadline, async || {
-        let known = peer.is_blockhash_valid(&own).await.map_err(Failed::Peer)?;
-        let late = || Failed::Late {
-            what: format!("the serving instance does not know {}, the newest blockhash of the new one", short(&own)),
-        };
-        Ok(if known { Ok(()) } else { Err(late()) })
-    })
-    .await
+    let mut patience = Patience::until(deadline);
+    while !node.is_blockhash_valid(&theirs).await? {
+        let what = format!("isBlockhashValid denies {}, the serving instance's newest", short(&theirs));
+        patience.or(Failed::Late { what }).await?;
+    }
+    while !peer.is_blockhash_valid(&own).await.map_err(Failed::Peer)? {
+        let what = format!("the serving instance does not know {}, the newest blockhash of the new one", short(&own));
+        patience.or(Failed::Late { what }).await?;
+    }
+    Ok(())
 }
 
 /// The history that clients can ask for does not shrink.

@@ -39,11 +39,9 @@ fn trusted() -> io::Result<RootCertStore> {
         })?,
     };
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(&bundle).map_err(io::Error::other)? {
-        // A bundle may hold certificates that this library does not read; the others still count.
-        if let Ok(certificate) = certificate {
-            let _ = roots.add(certificate);
-        }
+    // A bundle may hold certificates that this library does not read; the others still count.
+    for certificate in CertificateDer::pem_file_iter(&bundle).map_err(io::Error::other)?.flatten() {
+        let _ = roots.add(certificate);
     }
     if roots.is_empty() {
         return Err(io::Error::other(format!("{} holds no certificate", bundle.display())));

@@ -1,0 +1,213 @@
+//! `osvm doctor`: what this host can do, each line looked up just now.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, OpenOptions},
+    net::{Ipv4Addr, TcpListener},
+    os::unix::fs::FileExt,
+    path::Path,
+};
+
+use osvm_control::{Client, ClientError};
+use osvm_model::{IsolationLevel, IsolationRequest, api::SCHEMA, defaults::RPC_PORT};
+use serde::Serialize;
+
+use crate::{
+    cli::Context,
+    external,
+    failure::{FAILED, Failure},
+    format,
+};
+
+/// What was found about one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Yes,
+    No,
+    /// `osvm rpc local` cannot work like this.
+    Broken,
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    name: String,
+    verdict: Verdict,
+    detail: String,
+    help: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    schema: &'static str,
+    findings: Vec<Finding>,
+}
+
+pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
+    let client = Client::new(&context.state_dir);
+    let daemon = client.daemon().await;
+    let runs = daemon.is_ok();
+    let mut findings = vec![kernel(), kvm(), cgroups(), namespaces(), landlock(), seccomp()];
+    findings.extend(levels());
+    findings.extend([program("localnet", true), program("program", false)]);
+    findings.push(state_dir(&context.state_dir));
+    findings.push(match daemon {
+        Ok(daemon) => finding("daemon", Verdict::Yes, format!("version {}, process {}", daemon.version, daemon.pid)),
+        Err(ClientError::NotRunning { .. }) => finding("daemon", Verdict::No, "none runs; the next command starts one"),
+        Err(error) => finding("daemon", Verdict::Broken, error.to_string()),
+    });
+    findings.extend([port(RPC_PORT, runs), port(RPC_PORT + 1, runs)]);
+    let broken = findings.iter().any(|finding| finding.verdict == Verdict::Broken);
+    print(context, findings)?;
+    if broken { Err(Failure::told(FAILED)) } else { Ok(()) }
+}
+
+fn print(context: &Context, findings: Vec<Finding>) -> Result<(), Failure> {
+    let printer = &context.printer;
+    if printer.is_json() {
+        return printer.json(&Report { schema: SCHEMA, findings });
+    }
+    for finding in findings {
+        let verdict = match finding.verdict {
+            Verdict::Yes => "yes",
+            Verdict::No => "no",
+            Verdict::Broken => "broken",
+        };
+        printer.line(&format!("{:<20}{verdict:<8}{}", finding.name, finding.detail))?;
+        if let Some(help) = finding.help {
+            printer.line(&format!("{:<28}help: {help}", ""))?;
+        }
+    }
+    Ok(())
+}
+
+fn finding(name: &str, verdict: Verdict, detail: impl Into<String>) -> Finding {
+    Finding { name: name.to_owned(), verdict, detail: detail.into(), help: None }
+}
+
+impl Finding {
+    fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+}
+
+fn kernel() -> Finding {
+    let name = rustix::system::uname();
+    let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
+    finding(
+        "kernel",
+        Verdict::Yes,
+        format!("{} {} {}", text(name.sysname()), text(name.release()), text(name.machine())),
+    )
+}
+
+fn kvm() -> Finding {
+    match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        Ok(_) => finding("/dev/kvm", Verdict::Yes, "can be opened"),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            finding("/dev/kvm", Verdict::No, error.to_string()).help("add your user to the group kvm")
+        }
+        Err(error) => finding("/dev/kvm", Verdict::No, error.to_string()),
+    }
+}
+
+fn cgroups() -> Finding {
+    if let Ok(controllers) = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers") {
+        return finding("cgroups", Verdict::Yes, format!("v2: {}", controllers.trim()));
+    }
+    let controllers = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    let mut names: Vec<_> = controllers.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    if names.is_empty() {
+        finding("cgroups", Verdict::No, "none mounted at /sys/fs/cgroup")
+    } else {
+        finding("cgroups", Verdict::Yes, format!("v1: {}", names.join(" ")))
+    }
+}
+
+fn namespaces() -> Finding {
+    let number = |path: &str| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let most = number("/proc/sys/user/max_user_namespaces");
+    let unprivileged = number("/proc/sys/kernel/unprivileged_userns_clone");
+    match (most, unprivileged) {
+        (None, _) => finding("user namespaces", Verdict::No, "the kernel has none"),
+        (Some(0), _) => finding("user namespaces", Verdict::No, "user.max_user_namespaces is 0"),
+        (_, Some(0)) => finding("user namespaces", Verdict::No, "kernel.unprivileged_userns_clone is 0"),
+        (Some(most), _) => {
+            finding("user namespaces", Verdict::Yes, format!("up to {} by sysctl", format::number(most)))
+        }
+    }
+}
+
+fn landlock() -> Finding {
+    match fs::read_to_string("/sys/kernel/security/lsm") {
+        Ok(modules) if modules.split(',').any(|module| module.trim() == "landlock") => {
+            finding("landlock", Verdict::Yes, "among the kernel's security modules")
+        }
+        Ok(modules) => finding("landlock", Verdict::No, format!("security modules: {}", modules.trim())),
+        Err(error) => finding("landlock", Verdict::No, format!("/sys/kernel/security/lsm: {error}")),
+    }
+}
+
+fn seccomp() -> Finding {
+    match fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail") {
+        Ok(actions) => finding("seccomp", Verdict::Yes, actions.trim().to_owned()),
+        Err(error) => finding("seccomp", Verdict::No, format!("/proc/sys/kernel/seccomp/actions_avail: {error}")),
+    }
+}
+
+fn levels() -> Vec<Finding> {
+    let levels = [IsolationLevel::None, IsolationLevel::Process, IsolationLevel::Microvm, IsolationLevel::Unikernel];
+    let mut findings: Vec<_> = levels
+        .into_iter()
+        .map(|level| {
+            let name = format!("level {level}");
+            match osvm_runtime::choose(IsolationRequest::Level(level)) {
+                Ok(_) => finding(&name, Verdict::Yes, crate::commands::rpc::level_line(level)),
+                Err(refused) => finding(&name, Verdict::No, format!("{}; asking for it is refused", refused.reason)),
+            }
+        })
+        .collect();
+    findings.push(match osvm_runtime::choose(IsolationRequest::Auto) {
+        Ok(chosen) => finding("level auto", Verdict::Yes, format!("means {}", chosen.level)),
+        Err(refused) => finding("level auto", Verdict::Broken, refused.reason),
+    });
+    findings
+}
+
+fn program(name: &str, needed: bool) -> Finding {
+    let file = format!("osvm-{name}");
+    match external::find(OsStr::new(name)) {
+        Some(path) => finding(&file, Verdict::Yes, format::path(&path)),
+        None => {
+            let verdict = if needed { Verdict::Broken } else { Verdict::No };
+            finding(&file, verdict, "neither beside osvm nor in PATH").help(format!("cargo build --release -p {file}"))
+        }
+    }
+}
+
+/// Writes a file where the state folder is or would be.
+fn state_dir(folder: &Path) -> Finding {
+    let shown = format::path(folder);
+    let Some(nearest) = folder.ancestors().find(|folder| folder.is_dir()) else {
+        return finding("state folder", Verdict::Broken, format!("{shown}: no parent folder"));
+    };
+    let probe = nearest.join(format!(".osvm-doctor-{}", std::process::id()));
+    let written =
+        OpenOptions::new().write(true).create_new(true).open(&probe).and_then(|file| file.write_all_at(b"osvm", 0));
+    let _ = fs::remove_file(&probe);
+    match written {
+        Ok(()) => finding("state folder", Verdict::Yes, shown),
+        Err(error) => finding("state folder", Verdict::Broken, format!("{shown}: {error}"))
+            .help("choose a folder that you may write to: --state-dir DIR, or OSVM_HOME=DIR"),
+    }
+}
+
+fn port(port: u16, daemon_runs: bool) -> Finding {
+    let name = format!("port {port}");
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        Ok(_) => finding(&name, Verdict::Yes, "free on 127.0.0.1"),
+        Err(error) if daemon_runs => finding(&name, Verdict::No, format!("{error}, perhaps by osvm itself (osvm ps)")),
+        Err(error) => finding(&name, Verdict::No, error.to_string()).help("osvm rpc local --port PORT takes another"),
+    }
+}
