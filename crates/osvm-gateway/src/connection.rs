@@ -6,6 +6,7 @@ use osvm_model::ListenerProtocol;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    sync::OwnedSemaphorePermit,
     time::timeout,
 };
 
@@ -27,6 +28,8 @@ pub(crate) struct Client {
     pub(crate) peer: SocketAddr,
     /// Whether it speaks TLS.
     pub(crate) tls: bool,
+    /// Its place among all connections, kept as long as anything of it lives.
+    pub(crate) _place: Arc<OwnedSemaphorePermit>,
 }
 
 /// What is spoken inside TLS, if the handshake settled it.
@@ -37,10 +40,16 @@ pub(crate) enum Spoken {
     Unknown,
 }
 
-pub(crate) async fn serve(gateway: Arc<Gateway>, listening: Arc<Listening>, stream: TcpStream, peer: SocketAddr) {
+pub(crate) async fn serve(
+    gateway: Arc<Gateway>,
+    listening: Arc<Listening>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+) {
     let plan = listening.plan.load_full();
     let cut = gateway.ending.cut.clone();
-    let client = Client { gateway, listening, peer, tls: plan.tls.is_some() };
+    let client = Client { gateway, listening, peer, tls: plan.tls.is_some(), _place: Arc::new(place) };
     let serving = async {
         match &plan.tls {
             None => speak(client, plan.protocol, stream, Spoken::Unknown).await,

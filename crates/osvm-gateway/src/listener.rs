@@ -50,12 +50,9 @@ pub(crate) async fn accept_all(gateway: Arc<Gateway>, listening: Arc<Listening>,
             accepted = accept(&gateway, &listener) => accepted,
         };
         match accepted {
-            Ok((permit, stream, peer)) => {
-                let serving = connection::serve(Arc::clone(&gateway), Arc::clone(&listening), stream, peer);
-                gateway.tasks.spawn(async move {
-                    serving.await;
-                    drop(permit);
-                });
+            Ok((place, stream, peer)) => {
+                let serving = connection::serve(Arc::clone(&gateway), Arc::clone(&listening), stream, peer, place);
+                gateway.tasks.spawn(serving);
             }
             Err(error) => {
                 tracing::warn!(addr = %listening.addr, %error, "cannot accept");

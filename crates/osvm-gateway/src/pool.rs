@@ -71,6 +71,7 @@ pub(crate) enum Unavailable {
 #[derive(Debug, Default)]
 pub(crate) struct Wait {
     began: Option<Instant>,
+    reached: Option<Instant>,
     pause: Duration,
 }
 
@@ -80,11 +81,24 @@ impl Wait {
         *self.began.get_or_insert_with(Instant::now)
     }
 
-    /// The request waits no longer.
+    /// An instance takes the request; if that comes to nothing, the wait goes on.
+    pub(crate) fn reached(&mut self) {
+        if self.began.is_some() {
+            self.reached = Some(Instant::now());
+        }
+    }
+
+    /// The request was answered, or given up: what it waited is counted, up to where an instance took it at last.
     pub(crate) fn end(&mut self, counters: &Counters) {
         if let Some(began) = self.began.take() {
-            counters.wait(began.elapsed());
+            counters.wait(self.reached.take().unwrap_or_else(Instant::now) - began);
         }
+    }
+
+    /// No instance was found.
+    fn give_up(&mut self, counters: &Counters) {
+        self.reached = None;
+        self.end(counters);
     }
 
     fn next_pause(&mut self) -> Duration {
@@ -197,7 +211,14 @@ impl Pool {
         if let Some(lease) = self.try_acquire(kind) {
             return Ok(lease);
         }
-        let began = wait.begin();
+        let found = self.await_lease(kind, limits, wait.begin()).await;
+        if found.is_err() {
+            wait.give_up(&self.counters);
+        }
+        found
+    }
+
+    async fn await_lease(&self, kind: Use, limits: &Limits, began: Instant) -> Result<Lease, Unavailable> {
         let _place = Place::take(self, limits)?;
         loop {
             let changed = self.changed.notified();
@@ -216,9 +237,9 @@ impl Pool {
     /// Waits before a try is repeated: for the next change, at most for a pause that grows.
     pub(crate) async fn pause(&self, limits: &Limits, wait: &mut Wait) -> Result<(), Unavailable> {
         let began = wait.begin();
-        let _place = Place::take(self, limits)?;
+        let may_wait = Place::take(self, limits).and_then(|place| Ok((place, self.left(began)?)));
+        let (_place, left) = may_wait.inspect_err(|_| wait.give_up(&self.counters))?;
         let changed = self.changed.notified();
-        let left = self.left(began)?;
         // Either end of the pause is fine.
         let _ = timeout(wait.next_pause().min(left), changed).await;
         Ok(())

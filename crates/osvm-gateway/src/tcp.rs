@@ -23,7 +23,10 @@ pub(crate) async fn serve<S: ClientStream>(client: Client, mut stream: S) {
             Err(why) => break Err::<_, Unavailable>(why),
         };
         match lease.backend.dial(limits).await {
-            Ok(upstream) => break Ok((lease, upstream)),
+            Ok(upstream) => {
+                wait.reached();
+                break Ok((lease, upstream));
+            }
             Err(_) => {
                 wait.begin();
                 pool.mark_down(&lease.backend, limits);
