@@ -11,7 +11,7 @@ import pytest_asyncio
 from solana.rpc.async_api import AsyncClient
 from solana.rpc.commitment import Confirmed, Processed
 from solana.rpc.core import RPCException
-from solana.rpc.models import TxOptsModel
+from solana.rpc.models import TxOpts
 from solana.rpc.websocket_api import connect
 from solders.instruction import AccountMeta, Instruction
 from solders.keypair import Keypair
@@ -62,7 +62,7 @@ class Node:
         latest = (await self.client.get_latest_blockhash(Confirmed)).value
         message = MessageV0.try_compile(self.payer.pubkey(), list(instructions), [], latest.blockhash)
         transaction = VersionedTransaction(message, [self.payer, *signers])
-        options = TxOptsModel(preflight_commitment=Processed)
+        options = TxOpts(preflight_commitment=Processed)
         signature = (await self.client.send_transaction(transaction, opts=options)).value
         await self.client.confirm_transaction(signature, Confirmed, sleep_seconds=0.05)
         return signature
