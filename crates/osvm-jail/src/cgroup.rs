@@ -141,7 +141,8 @@ impl Groups {
 fn unwritable(folder: &Path, error: &io::Error) -> Error {
     Error::Unavailable {
         what: format!("control group {} cannot be made ({error}), so no limit would hold", folder.display()),
-        help: "run as root, or in a group delegated to you: systemd-run --user --scope -p Delegate=yes osvm run …".to_owned(),
+        help: "run as root, or in a group delegated to you: systemd-run --user --scope -p Delegate=yes osvm run …"
+            .to_owned(),
     }
 }
 
@@ -184,7 +185,8 @@ fn enable(folder: &Path) -> Result<(), Error> {
         if !there.split_whitespace().any(|word| word == controller) {
             return Err(Error::Unavailable {
                 what: format!("controller {controller} is not available in {}", folder.display()),
-                help: "run as root, or delegate the controllers: systemd-run --user --scope -p Delegate=yes osvm run …".to_owned(),
+                help: "run as root, or delegate the controllers: systemd-run --user --scope -p Delegate=yes osvm run …"
+                    .to_owned(),
             });
         }
     }

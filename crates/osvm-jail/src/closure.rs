@@ -45,7 +45,8 @@ const DT_RUNPATH: u64 = 29;
 pub fn closure(program: &Path, covered: &[Mount]) -> Result<Vec<Mount>, Error> {
     let mut needed = Needed { files: BTreeMap::new(), covered };
     needed.program(program, 0)?;
-    let mounts = needed.files.into_iter().map(|(target, source)| Mount { source, target, writable: false, owned: false });
+    let mounts =
+        needed.files.into_iter().map(|(target, source)| Mount { source, target, writable: false, owned: false });
     Ok(mounts.collect())
 }
 
@@ -194,7 +195,10 @@ impl<'a> Elf<'a> {
         };
         let folders = texts(&[DT_RPATH, DT_RUNPATH]);
         let folders = folders.iter().flat_map(|list| list.split(':')).filter(|folder| !folder.is_empty());
-        (texts(&[DT_NEEDED]).into_iter().filter(|name| !name.contains('/')).collect(), folders.map(str::to_owned).collect())
+        (
+            texts(&[DT_NEEDED]).into_iter().filter(|name| !name.contains('/')).collect(),
+            folders.map(str::to_owned).collect(),
+        )
     }
 
     fn text(&self, offset: u64) -> Option<&'a str> {
@@ -227,7 +231,8 @@ mod tests {
 
     #[test]
     fn what_a_declared_folder_holds_is_not_mounted_again() {
-        let covered = |target: &str| Mount { source: target.into(), target: target.into(), writable: false, owned: false };
+        let covered =
+            |target: &str| Mount { source: target.into(), target: target.into(), writable: false, owned: false };
         let mounts = closure(Path::new("/usr/bin/ls"), &[covered("/usr"), covered("/lib"), covered("/lib64")]).unwrap();
         assert_eq!(mounts, []);
     }

@@ -119,7 +119,8 @@ fn live(plan: &mut Plan<'_>) -> Result<(), Error> {
     };
     // From here on neither a debugger nor another process of the same user may look into this one.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).at("hiding the first process")?;
-    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()).at("opening /dev/null")?;
+    let null =
+        rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()).at("opening /dev/null")?;
     rustix::stdio::dup2_stdin(&null).at("letting go of stdin")?;
     rustix::stdio::dup2_stdout(&null).at("letting go of stdout")?;
     rustix::stdio::dup2_stderr(&null).at("letting go of stderr")?;
@@ -186,7 +187,9 @@ fn prepare(plan: &Plan<'_>) -> Result<Execute, Error> {
     let spec = plan.spec;
     // A session without a terminal: nothing can be typed into the one that stdin may be.
     rustix::process::setsid().at("starting a session")?;
-    for (resource, limit) in [(Resource::Core, NO_CORE), (Resource::Nofile, spec.limits.open_files), (Resource::Msgqueue, 0)] {
+    for (resource, limit) in
+        [(Resource::Core, NO_CORE), (Resource::Nofile, spec.limits.open_files), (Resource::Msgqueue, 0)]
+    {
         let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
         setrlimit(resource, limit).at("setting resource limits")?;
     }

@@ -23,7 +23,8 @@ fn main() -> ExitCode {
 fn start() -> Result<End, (String, u8)> {
     let mut json = String::new();
     std::io::stdin().read_to_string(&mut json).map_err(|error| (format!("cannot read stdin: {error}"), 2))?;
-    let spec: Spec = serde_json::from_str(&json).map_err(|error| (format!("the specification is wrong: {error}"), 2))?;
+    let spec: Spec =
+        serde_json::from_str(&json).map_err(|error| (format!("the specification is wrong: {error}"), 2))?;
     let null = std::fs::File::open("/dev/null").map_err(|error| (format!("cannot open /dev/null: {error}"), 1))?;
     rustix::stdio::dup2_stdin(&null).map_err(|error| (format!("cannot replace stdin: {error}"), 1))?;
     run(&spec, Output::Inherit).map(|outcome| outcome.end).map_err(|error| (explain(&error), error.exit()))

@@ -29,8 +29,7 @@ use crate::{
 /// The most bytes of each of stdout and stderr that are kept when they are captured.
 pub const CAPTURE_LIMIT: usize = 8 << 20;
 /// Signals that the monitor passes on to the program.
-const PASSED_ON: [i32; 6] =
-    [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
+const PASSED_ON: [i32; 6] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
 
 /// Where the program's stdout and stderr go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +150,8 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
     let jail = Jail { pidfd: jail, reaped: false };
     let group = groups.create(&id, &spec.limits)?;
     group.add(pid)?;
-    rustix::io::write(&control_out, &[0]).at("letting the jail go on")?;
+    // A jail that has failed already reads nothing any more; what it said is read below.
+    let _ = rustix::io::write(&control_out, &[0]);
     let pipes = captured.map(|((stdout, _), (stderr, _))| (stdout, stderr));
     let watch = Watch { jail, status: status_in, control: control_out, signals, pipes, began };
     let outcome = watch.until_end(spec, &group)?;
@@ -173,7 +173,9 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
 
 fn no_namespaces(error: &io::Error) -> Error {
     Error::Unavailable {
-        what: format!("the kernel does not give new namespaces ({error}); without them nothing separates a program from the host"),
+        what: format!(
+            "the kernel does not give new namespaces ({error}); without them nothing separates a program from the host"
+        ),
         help: "run as root, or allow user namespaces to users (sysctl user.max_user_namespaces)".to_owned(),
     }
 }

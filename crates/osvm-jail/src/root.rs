@@ -74,10 +74,14 @@ pub(crate) fn enter(spec: &Spec, owners: &[MappedOwner]) -> Result<(), Error> {
     // It has to be attached somewhere before it can be the root. /proc is there on every host, and this namespace is ours alone.
     let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     move_mount(&root, "", CWD, "/proc", empty).at("attaching the root")?;
-    let root = Target { root };
+    let mut root = Target { root, own: Vec::new() };
+    root.own.push(fstat(&root.root).at("looking at the root")?.st_dev);
     if !spec.read_only {
-        let options = [("size", &*spec.limits.tmp.to_string()), ("nr_inodes", &*TMP_FILES.to_string()), ("mode", "1777")];
-        root.attach(&tmpfs(&options)?, Path::new("/tmp"), true)?;
+        let options =
+            [("size", &*spec.limits.tmp.to_string()), ("nr_inodes", &*TMP_FILES.to_string()), ("mode", "1777")];
+        let tmp = tmpfs(&options)?;
+        root.attach(&tmp, Path::new("/tmp"), true)?;
+        root.own.push(fstat(&tmp).at("looking at /tmp")?.st_dev);
     }
     for (mount, (tree, folder)) in &sources {
         root.attach(tree, &mount.target, *folder)?;
@@ -103,7 +107,8 @@ fn source(mount: &Mount, owner: Option<&File>) -> Result<(OwnedFd, bool), Error>
     let path = &mount.source;
     let bad = |why: &str| Error::Mount { path: path.clone(), why: why.to_owned() };
     let failed = |error: Errno| Error::Mount { path: path.clone(), why: error.to_string() };
-    let tree = open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC).map_err(failed)?;
+    let tree =
+        open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC).map_err(failed)?;
     let kind = FileType::from_raw_mode(fstat(&tree).map_err(failed)?.st_mode);
     if !matches!(kind, FileType::Directory | FileType::RegularFile) {
         return Err(bad("only a regular file or a folder can be mounted; devices and sockets are ways out of a jail"));
@@ -117,7 +122,9 @@ fn source(mount: &Mount, owner: Option<&File>) -> Result<(OwnedFd, bool), Error>
         attributes |= libc::MOUNT_ATTR_RDONLY;
     }
     sys::set_mount(tree.as_fd(), attributes, owner.map(AsFd::as_fd)).map_err(|error| match owner {
-        Some(_) => bad(&format!("its file system cannot map its owner to the jail's user ({error}); mount it with :ro")),
+        Some(_) => {
+            bad(&format!("its file system cannot map its owner to the jail's user ({error}); mount it with :ro"))
+        }
         None => bad(&error.to_string()),
     })?;
     Ok((tree, kind == FileType::Directory))
@@ -136,7 +143,9 @@ fn device(name: &str) -> Result<OwnedFd, Error> {
         _ => 9,
     };
     let stat = fstat(&tree).at("looking at a device")?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != rustix::fs::makedev(1, minor) {
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice
+        || stat.st_rdev != rustix::fs::makedev(1, minor)
+    {
         return Err(Error::Mount { path, why: "it is not that device".to_owned() });
     }
     let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
@@ -169,6 +178,8 @@ fn file_system(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags)
 /// The root while it is built.
 struct Target {
     root: OwnedFd,
+    /// The file systems that are the jail's own, in which folders may be made.
+    own: Vec<u64>,
 }
 
 impl Target {
@@ -183,7 +194,6 @@ impl Target {
     /// Opens a path of the root, and makes what is missing of it.
     fn open(&self, path: &Path, folder: bool) -> Result<OwnedFd, Error> {
         let failed = |why: &str| Error::Mount { path: path.to_owned(), why: why.to_owned() };
-        let own = fstat(&self.root).at("looking at the root")?.st_dev;
         let names: Vec<_> = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
         let mut at = PathBuf::from(".");
         let mut parent = self.beneath(&at).map_err(|error| failed(&error.to_string()))?;
@@ -191,18 +201,16 @@ impl Target {
             let last = index + 1 == names.len();
             at.push(name);
             let next = match self.beneath(&at) {
-                Err(Errno::NOENT) if fstat(&parent).at("looking at the root")?.st_dev != own => {
+                Err(Errno::NOENT) if !self.own.contains(&fstat(&parent).at("looking at the root")?.st_dev) => {
                     return Err(failed("it does not exist in the mount around it, and nothing is made there"));
                 }
-                Err(Errno::NOENT) => {
-                    if last && !folder {
-                        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-                        openat(&parent, name.as_os_str(), flags, Mode::from_raw_mode(0o444)).map(drop)
-                    } else {
-                        mkdirat(&parent, name.as_os_str(), Mode::from_raw_mode(0o755))
-                    }
-                    .and_then(|()| self.beneath(&at))
+                Err(Errno::NOENT) => if last && !folder {
+                    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+                    openat(&parent, name.as_os_str(), flags, Mode::from_raw_mode(0o444)).map(drop)
+                } else {
+                    mkdirat(&parent, name.as_os_str(), Mode::from_raw_mode(0o755))
                 }
+                .and_then(|()| self.beneath(&at)),
                 found => found,
             };
             parent = next.map_err(|error| match error {

@@ -19,10 +19,7 @@ fn check(answer: libc::c_long) -> io::Result<libc::c_long> {
 /// Which side of a fork this is.
 pub(crate) enum Fork {
     Child,
-    Parent {
-        pid: i32,
-        pidfd: OwnedFd,
-    },
+    Parent { pid: i32, pidfd: OwnedFd },
 }
 
 /// Starts a child in new namespaces (`CLONE_NEW*`), and a process file descriptor for it.

@@ -92,7 +92,10 @@ fn level(request: IsolationRequest) -> Result<(), Failure> {
             Ok(())
         }
         IsolationRequest::Level(level @ (IsolationLevel::Microvm | IsolationLevel::Unikernel)) => Err(Failure {
-            lines: vec![format!("level {level} is not available on this host"), "this version of osvm has no driver for it".to_owned()],
+            lines: vec![
+                format!("level {level} is not available on this host"),
+                "this version of osvm has no driver for it".to_owned(),
+            ],
             help: Some("choose --isolation process (weaker: shares the host's kernel)".to_owned()),
             exit: 3,
         }),
