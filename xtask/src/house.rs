@@ -13,9 +13,11 @@ use crate::{
 };
 
 /// Which crates of the house a crate may import. A crate that is not here may not exist.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("osvm-model", &[]),
     ("osvm-vsock", &["osvm-model"]),
+    ("osvm-jail", &[]),
+    ("osvm-run", &["osvm-model", "osvm-jail"]),
     ("osvm-runtime", &["osvm-model", "osvm-vsock"]),
     ("osvm-gateway", &["osvm-model", "osvm-vsock"]),
     ("osvm-control", &["osvm-model", "osvm-vsock", "osvm-runtime"]),

@@ -59,7 +59,7 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
     ("proc-init-root", || read("/proc/1/root/etc/passwd")),
     ("proc-kallsyms", || read("/proc/kallsyms")),
     ("proc-sys-read", || read("/proc/sys/kernel/core_pattern")),
-    ("proc-sysrq-open", || OpenOptions::new().write(true).open("/proc/sysrq-trigger").map(drop)),
+    ("proc-sys-write", || OpenOptions::new().write(true).open("/proc/sys/kernel/hostname").map(drop)),
     ("sys-kernel", || fs::read_dir("/sys/kernel").map(drop)),
     ("device-kmsg", || File::open("/dev/kmsg").map(drop)),
     ("device-kvm", || File::open("/dev/kvm").map(drop)),

@@ -84,9 +84,6 @@ impl Error {
             Self::Unavailable { help, .. } => Some(help),
             Self::Handed { .. } => Some("redirect it to a file, a pipe, a terminal or /dev/null"),
             Self::Execute { .. } => Some("declare the program and what it needs with --mount SRC:DST:ro"),
-            Self::Host { .. } | Self::Inside { .. } => {
-                Some("see which parts of the level this host has: osvm-jail --check")
-            }
             _ => None,
         }
     }

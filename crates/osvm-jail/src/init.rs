@@ -62,8 +62,6 @@ pub(crate) struct Plan<'a> {
     pub(crate) status: OwnedFd,
     pub(crate) control: OwnedFd,
     pub(crate) inbound: Option<(UnixListener, u16)>,
-    /// Where the listener for the egress proxy goes.
-    pub(crate) egress: Option<OwnedFd>,
 }
 
 /// Becomes the first process of a jail.
@@ -98,9 +96,6 @@ fn live(plan: &mut Plan<'_>) -> Result<(), Error> {
     }
     sys::set_hostname(HOSTNAME).at("naming the jail")?;
     sys::loopback_up().at("bringing up the jail's loopback")?;
-    if let Some(channel) = plan.egress.take() {
-        crate::egress::offer(&channel)?;
-    }
     root::enter(plan.spec, &std::mem::take(&mut plan.owners))?;
     await_go(plan.control.as_fd())?;
     // Now that the limits hold, so that the root of the jail's view is its own group.

@@ -85,6 +85,7 @@ pub struct Outcome {
 /// Each error means that the program did not run. There is no half jail.
 pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
     spec.check()?;
+    egress::check(&spec.network.allow)?;
     sys::single_thread().at("starting a jail")?;
     handed(output)?;
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
@@ -110,7 +111,6 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
         Output::Inherit => None,
     };
     let inbound = spec.network.inbound.as_ref().map(crate::door::Door::open).transpose()?;
-    let proxy = egress::start(&spec.network.allow)?;
 
     let began = Instant::now();
     let mut namespaces = libc::CLONE_NEWPID
@@ -141,7 +141,6 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
                 status: status_out,
                 control: control_in,
                 inbound: inbound.map(crate::door::Door::into_listener),
-                egress: proxy.map(egress::Proxy::into_channel),
             })
         }
         Fork::Parent { pid, pidfd } => (pid, pidfd),
@@ -157,7 +156,7 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
     let outcome = watch.until_end(spec, &group)?;
     let used = group.used();
     group.remove()?;
-    drop((inbound, proxy, id));
+    drop((inbound, id));
     let Some(end) = outcome.end else { return Err(Error::Lost) };
     Ok(Outcome {
         end,

@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// Sets a variable of its environment; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
-    /// Lets it reach this destination through a proxy (HTTP CONNECT and SOCKS5); may be repeated
+    /// Lets it reach this destination; not built yet, so refused with exit 3
     #[arg(long, value_name = "HOST:PORT", value_parser = destination)]
     pub(crate) allow: Vec<HostPort>,
     /// Gives it nothing to write to: no /tmp, no writable mount
