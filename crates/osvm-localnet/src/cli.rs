@@ -217,6 +217,7 @@ impl Args {
             programs,
             history_slots: self.limit_ledger_slots,
             reset: self.reset,
+            ..osvm_bank::Config::default()
         };
         let limits = Limits {
             body_bytes: self.limit_body,

@@ -30,3 +30,8 @@ mod server;
 
 pub use node::{SOLANA_VERSION, VERSION};
 pub use server::{Bind, Options, Server, StartError};
+
+/// The names of all JSON-RPC methods over HTTP, in order.
+pub fn method_names() -> impl Iterator<Item = &'static str> {
+    methods::METHODS.iter().map(|method| method.name)
+}
