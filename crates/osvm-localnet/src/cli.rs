@@ -19,7 +19,7 @@ use crate::{
     fixtures::{self, FixtureError},
     limits::{self, Limits},
     logging::{self, Format},
-    methods::METHODS,
+    methods::{METHODS, feature_set},
     node::{SOLANA_VERSION, VERSION},
     pubsub,
     server::{Bind, Options, Server, StartError},
@@ -305,7 +305,14 @@ fn announce(args: &Args, server: &Server) {
         handover::Role::Leader => "leads",
         handover::Role::Standby => "follows",
     };
-    tracing::info!(version = VERSION, solana = SOLANA_VERSION, genesis = %status.genesis_hash, slot = status.slot, "{place}{more}");
+    // Tools look for these in validator.log, in these words.
+    tracing::info!(
+        "osvm-localnet {VERSION} on the crates of agave-validator {SOLANA_VERSION} (feat:{:08x})",
+        feature_set()
+    );
+    tracing::info!("genesis hash: {}", status.genesis_hash);
+    tracing::info!("identity pubkey: {}", server.bank().view().identity());
+    tracing::info!(slot = status.slot, "{role}: {place}{more}");
     if !args.quiet {
         println!("osvm-localnet {VERSION} {role}: {place}{more}, ledger in {}", args.ledger.display());
     }

@@ -110,7 +110,7 @@ pub(super) fn fee_for_message(node: &Node, params: Params<'_>) -> Answer {
 pub(super) fn rent_minimum(node: &Node, params: Params<'_>) -> Answer {
     let params = params.between(1, 2)?;
     let bytes: u64 = params.get(0)?;
-    params.or_default::<ContextConfig>(1)?;
+    params.level(1)?;
     if bytes > MAX_DATA_LENGTH {
         return Err(RpcError::invalid_request());
     }

@@ -30,6 +30,11 @@ static FEATURE_SET: LazyLock<u32> = LazyLock::new(|| {
     u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]])
 });
 
+/// The set of features, as `getVersion` gives it.
+pub(crate) fn feature_set() -> u32 {
+    *FEATURE_SET
+}
+
 pub(super) fn version(_: &Node, params: Params<'_>) -> Answer {
     params.between(0, 0)?;
     to_json(&json!({ "feature-set": *FEATURE_SET, "solana-core": SOLANA_VERSION }))

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+pub(crate) use self::cluster::feature_set;
 pub(crate) use self::fees::SlotFees;
 pub(crate) use self::history::{BlockEncoding, block_value};
 use crate::{

@@ -56,7 +56,7 @@ pub(super) fn supply(node: &Node, params: Params<'_>) -> Answer {
 }
 
 pub(super) fn inflation_governor(_: &Node, params: Params<'_>) -> Answer {
-    params.between(0, 1)?.or_default::<LevelConfig>(0)?;
+    params.between(0, 1)?.level(0)?;
     to_json(&json!({ "foundation": 0.0, "foundationTerm": 0.0, "initial": 0.0, "taper": 0.0, "terminal": 0.0 }))
 }
 

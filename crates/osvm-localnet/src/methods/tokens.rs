@@ -16,7 +16,7 @@ use super::{
 use crate::{
     encode::{AccountConfig, AccountsAt, additional_mint_data, is_token_program, token_amount},
     node::{At, Node},
-    rpc::{Answer, ContextConfig, Params, RpcError, address},
+    rpc::{Answer, Params, RpcError, address},
 };
 
 /// Accounts of `getTokenLargestAccounts`.
@@ -41,8 +41,7 @@ fn mint(at: &At<'_>, address: &Address) -> Result<(Address, SplTokenAdditionalDa
 pub(super) fn account_balance(node: &Node, params: Params<'_>) -> Answer {
     let params = params.between(1, 2)?;
     let address = params.address(0)?;
-    let config: ContextConfig = params.or_default(1)?;
-    let at = node.at(config.commitment, config.min_context_slot)?;
+    let at = node.at(Some(params.level(1)?), None)?;
     let account = at.account(&address).ok_or_else(|| wrong(NO_ACCOUNT))?;
     if !is_token_program(account.owner()) {
         return Err(wrong(NO_TOKEN_ACCOUNT));
@@ -55,8 +54,7 @@ pub(super) fn account_balance(node: &Node, params: Params<'_>) -> Answer {
 pub(super) fn supply(node: &Node, params: Params<'_>) -> Answer {
     let params = params.between(1, 2)?;
     let address = params.address(0)?;
-    let config: ContextConfig = params.or_default(1)?;
-    let at = node.at(config.commitment, config.min_context_slot)?;
+    let at = node.at(Some(params.level(1)?), None)?;
     let account = at.account(&address).ok_or_else(|| wrong(NO_ACCOUNT))?;
     if !is_token_program(account.owner()) {
         return Err(wrong(NO_MINT));
@@ -70,9 +68,8 @@ pub(super) fn supply(node: &Node, params: Params<'_>) -> Answer {
 pub(super) fn largest(node: &Node, params: Params<'_>) -> Answer {
     let params = params.between(1, 2)?;
     let address = params.address(0)?;
-    let config: ContextConfig = params.or_default(1)?;
-    let level = config.commitment.unwrap_or_default();
-    let (program, data) = mint(&node.at(Some(level), config.min_context_slot)?, &address)?;
+    let level = params.level(1)?;
+    let (program, data) = mint(&node.at(Some(level), None)?, &address)?;
     let (slot, accounts) = node.bank.token_accounts_by_mint(&address, level.into());
     let mut amounts: Vec<(u64, Address)> = accounts
         .iter()

@@ -16,8 +16,9 @@ use tokio_tungstenite::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    hub::Prepared,
     outbox::{Outbox, Waiting, outbox},
-    request::{Action, find},
+    request::{Action, Topic, find},
 };
 use crate::{
     limits,
@@ -111,7 +112,7 @@ impl Session<'_> {
                         Some(Ok(WsMessage::Binary(bytes))) => {
                             match std::str::from_utf8(&bytes) {
                                 Ok(text) => self.text(text),
-                                Err(_) => self.outbox.push(answer(&Err(RpcError::parse()), "null")),
+                                Err(_) => self.outbox.push(answer(&Err(RpcError::parse()), "null").into()),
                             }
                             continue;
                         }
@@ -154,59 +155,60 @@ impl Session<'_> {
         }
     }
 
+    /// Answers a message. What it subscribes to is active only once its answer is in the queue.
     fn text(&mut self, text: &str) {
-        if let Some(body) = self.answer_all(text) {
+        let mut started = Vec::new();
+        let body = self.answer_all(text, &mut started);
+        if let Some(body) = body {
             self.outbox.push(body);
         }
+        for prepared in started {
+            self.node.hub.activate(prepared, &self.outbox);
+        }
     }
 
-    /// The answers to a message; none if they are in the outbox already, or if nothing is to be answered.
-    fn answer_all(&mut self, text: &str) -> Option<Utf8Bytes> {
-        if text.trim_start().starts_with('[') {
-            return match serde_json::from_str::<Vec<&RawValue>>(text) {
-                Ok(calls) if calls.is_empty() || calls.len() > self.node.limits.batch => {
-                    Some(answer(&Err(RpcError::invalid_request()), "null"))
-                }
-                Ok(calls) => {
-                    // Each answer is a message of its own: a subscription's must come before its first notification.
-                    for call in calls {
-                        if let Some(body) = self.answer_one(call) {
-                            self.outbox.push(body);
-                        }
-                    }
-                    None
-                }
-                Err(_) => Some(answer(&Err(RpcError::parse()), "null")),
+    /// The answer to a message, if there is to be one.
+    fn answer_all(&mut self, text: &str, started: &mut Vec<Prepared>) -> Option<Utf8Bytes> {
+        if !text.trim_start().starts_with('[') {
+            return match serde_json::from_str::<&RawValue>(text) {
+                Ok(call) => self.answer_one(call, started).map(Into::into),
+                Err(_) => Some(answer(&Err(RpcError::parse()), "null").into()),
             };
         }
-        match serde_json::from_str::<&RawValue>(text) {
-            Ok(call) => self.answer_one(call),
-            Err(_) => Some(answer(&Err(RpcError::parse()), "null")),
+        match serde_json::from_str::<Vec<&RawValue>>(text) {
+            Ok(calls) if calls.is_empty() || calls.len() > self.node.limits.batch => {
+                Some(answer(&Err(RpcError::invalid_request()), "null").into())
+            }
+            Ok(calls) => {
+                let answers: Vec<String> =
+                    calls.into_iter().filter_map(|call| self.answer_one(call, started)).collect();
+                (!answers.is_empty()).then(|| format!("[{}]", answers.join(",")).into())
+            }
+            Err(_) => Some(answer(&Err(RpcError::parse()), "null").into()),
         }
     }
 
-    fn answer_one(&mut self, raw: &RawValue) -> Option<Utf8Bytes> {
+    fn answer_one(&mut self, raw: &RawValue, started: &mut Vec<Prepared>) -> Option<String> {
         let call = match rpc::Call::read(raw) {
             Ok(call) => call,
             Err(id) => return Some(answer(&Err(RpcError::invalid_request()), id)),
         };
-        let id = call.id.unwrap_or("null");
         let result = match find(&call.method) {
             None => Err(RpcError::method_not_found()),
             Some(Action::Subscribe(read)) => {
                 let kind = call.method.trim_end_matches("Subscribe").to_owned();
-                match read(call.params()).and_then(|topic| self.subscribe(kind, topic, id)) {
-                    // Answered through the outbox.
-                    Ok(()) => return None,
-                    Err(error) => Err(error),
-                }
+                read(call.params()).and_then(|topic| self.subscribe(kind, topic)).map(|prepared| {
+                    let id = prepared.id.to_string().into_bytes();
+                    started.push(prepared);
+                    id
+                })
             }
             Some(Action::Unsubscribe) => self.unsubscribe(call.method.trim_end_matches("Unsubscribe"), call.params()),
         };
         call.id.map(|id| answer(&result, id))
     }
 
-    fn subscribe(&mut self, kind: String, topic: super::request::Topic, call: &str) -> Result<(), RpcError> {
+    fn subscribe(&mut self, kind: String, topic: Topic) -> Result<Prepared, RpcError> {
         // Those that ended by themselves (a signature's) do not count.
         let limit = self.node.limits.subscriptions_per_connection;
         if self.subscriptions.len() >= limit {
@@ -215,9 +217,9 @@ impl Session<'_> {
                 return Err(RpcError::internal(format!("too many subscriptions on this connection (limit {limit})")));
             }
         }
-        let id = self.node.hub.subscribe(topic, &self.outbox, |id| answer(&Ok(id.to_string().into_bytes()), call))?;
-        self.subscriptions.insert(id, kind);
-        Ok(())
+        let prepared = self.node.hub.prepare(topic)?;
+        self.subscriptions.insert(prepared.id, kind);
+        Ok(prepared)
     }
 
     fn unsubscribe(&mut self, kind: &str, params: rpc::Params<'_>) -> rpc::Answer {
@@ -239,9 +241,9 @@ impl Session<'_> {
     }
 }
 
-fn answer(result: &rpc::Answer, id: &str) -> Utf8Bytes {
+fn answer(result: &rpc::Answer, id: &str) -> String {
     let mut out = Vec::with_capacity(64);
     rpc::envelope(&mut out, result, id);
     // JSON is UTF-8; an empty message would be a bug that the client sees.
-    String::from_utf8(out).unwrap_or_default().into()
+    String::from_utf8(out).unwrap_or_default()
 }

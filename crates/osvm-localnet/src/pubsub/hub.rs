@@ -44,6 +44,13 @@ pub(crate) struct Hub {
     engine: SyncSender<Message>,
 }
 
+/// A subscription that has a number and is not active yet.
+pub(super) struct Prepared {
+    pub(super) id: u64,
+    topic: Topic,
+    last: Option<AccountSharedData>,
+}
+
 /// One subscription.
 pub(super) struct Subscription {
     pub(super) topic: Arc<Topic>,
@@ -95,32 +102,26 @@ impl Hub {
         self.subscriptions.lock()
     }
 
-    /// Adds a subscription; its id is answered through the outbox, before any notification.
-    pub(super) fn subscribe(
-        &self,
-        topic: Topic,
-        outbox: &Outbox,
-        answer: impl FnOnce(u64) -> Utf8Bytes,
-    ) -> Result<u64, RpcError> {
+    /// A subscription's number, before anything is sent under it.
+    pub(super) fn prepare(&self, topic: Topic) -> Result<Prepared, RpcError> {
+        if self.lock().by_id.len() >= self.limit {
+            return Err(RpcError::internal(format!("too many subscriptions (limit {})", self.limit)));
+        }
         // Before the subscription is there, so that a change in between is told rather than taken for known.
         let last = match &topic {
             Topic::Account { address, level, .. } => self.bank.view().account(address, (*level).into()),
             _ => None,
         };
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        Ok(Prepared { id: self.next_id.fetch_add(1, Ordering::Relaxed), topic, last })
+    }
+
+    /// Begins to send, into a queue that the number's answer is in already.
+    pub(super) fn activate(&self, Prepared { id, topic, last }: Prepared, outbox: &Outbox) {
         let topic = Arc::new(topic);
-        {
-            let mut all = self.lock();
-            if all.by_id.len() >= self.limit {
-                return Err(RpcError::internal(format!("too many subscriptions (limit {})", self.limit)));
-            }
-            outbox.push(answer(id));
-            all.add(id, Subscription { topic: Arc::clone(&topic), outbox: outbox.clone(), last });
-        }
+        self.lock().add(id, Subscription { topic: Arc::clone(&topic), outbox: outbox.clone(), last });
         if let Topic::Signature { signature, level, received } = &*topic {
             self.check_signature(id, signature, *level, *received);
         }
-        Ok(id)
     }
 
     /// A transaction may be in the ledger before somebody subscribes to it. Not on a standby: there the leader has told it.

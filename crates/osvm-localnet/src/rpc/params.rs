@@ -125,6 +125,20 @@ pub(crate) struct ContextConfig {
     pub(crate) min_context_slot: Option<u64>,
 }
 
+/// `{commitment}`, where it is all that there is: the member must be there then.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct LevelOnly {
+    /// The level.
+    pub(crate) commitment: Level,
+}
+
+impl Positional<'_> {
+    /// The level at `index`, given as [`LevelOnly`]; finalized if there is none.
+    pub(crate) fn level(&self, index: usize) -> Result<Level, RpcError> {
+        Ok(self.get::<Option<LevelOnly>>(index)?.map_or(Level::default(), |only| only.commitment))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
