@@ -2,11 +2,11 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
 use futures_util::{SinkExt, StreamExt, stream::SplitStream};
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{sync::mpsc, time::timeout};
 use tokio_tungstenite::{
     WebSocketStream, accept_hdr_async_with_config,
     tungstenite::{
@@ -15,6 +15,8 @@ use tokio_tungstenite::{
         protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
     },
 };
+
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     connection::ClientStream,
@@ -57,7 +59,9 @@ pub(super) async fn accept<S: ClientStream>(stream: S, limits: &Limits) -> Optio
 pub(super) struct Mouth {
     queue: mpsc::Sender<Message>,
     queued: Arc<AtomicUsize>,
-    writer: JoinHandle<()>,
+    /// What is queued is not written any more, but for the close frame.
+    ending: Arc<AtomicBool>,
+    writer: AbortOnDropHandle<()>,
 }
 
 /// Why the client is told no more.
@@ -72,10 +76,14 @@ impl Mouth {
         let (mut sink, source) = socket.split();
         let (queue, mut messages) = mpsc::channel::<Message>(QUEUE);
         let queued = Arc::new(AtomicUsize::new(0));
-        let written = Arc::clone(&queued);
+        let ending = Arc::new(AtomicBool::new(false));
+        let (written, ends) = (Arc::clone(&queued), Arc::clone(&ending));
         let writer = tokio::spawn(async move {
             while let Some(message) = messages.recv().await {
                 let length = message.len();
+                if ends.load(Relaxed) && !message.is_close() {
+                    continue;
+                }
                 let done = match messages.is_empty() {
                     true => sink.send(message).await,
                     false => sink.feed(message).await,
@@ -88,7 +96,7 @@ impl Mouth {
             // The queue is closed and empty: the last message was the close frame.
             let _ = sink.close().await;
         });
-        (Self { queue, queued, writer }, source)
+        (Self { queue, queued, ending, writer: AbortOnDropHandle::new(writer) }, source)
     }
 
     pub(super) fn say(&self, message: Message) -> Result<(), Deaf> {
@@ -105,16 +113,16 @@ impl Mouth {
 
     /// Says why, and ends. A client that does not read does not hold this up for long.
     pub(super) async fn close(self, code: CloseCode, reason: &'static str) {
+        // What a slow client has not read would keep the frame from it.
+        self.ending.store(code == CloseCode::Again, Relaxed);
         let frame = CloseFrame { code, reason: reason.into() };
-        let abort = self.writer.abort_handle();
         let last = async {
             // No queue, no writer: then the client is gone.
             let _ = self.queue.send(Message::Close(Some(frame))).await;
             drop(self.queue);
             let _ = self.writer.await;
         };
-        if timeout(limits::CUT_TIMEOUT, last).await.is_err() {
-            abort.abort();
-        }
+        // The writer ends with its handle.
+        let _ = timeout(limits::CUT_TIMEOUT, last).await;
     }
 }

@@ -1,6 +1,6 @@
 //! One WebSocket to an instance, as two tasks: one reads, one writes. Neither waits for the other.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
@@ -24,6 +24,10 @@ use crate::{
 const QUEUE: usize = 2 * MOST;
 /// The longest message of an instance's: a block, or all accounts of a program.
 const LONGEST: usize = 256 << 20;
+/// For an instance to take the WebSocket.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What is read in one go.
+const READ_BUFFER: usize = 16 << 10;
 /// What the barrier ping says.
 const BARRIER: &[u8] = b"osvm-barrier";
 
@@ -67,10 +71,13 @@ impl Link {
     ) -> Result<Self, LinkError> {
         let backend = Arc::clone(&lease.backend);
         let stream = backend.dial(limits).await.map_err(LinkError::Connect)?;
-        let config = WebSocketConfig::default().max_message_size(Some(LONGEST)).max_frame_size(Some(LONGEST));
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .max_message_size(Some(LONGEST))
+            .max_frame_size(Some(LONGEST));
         // The host is nobody's name: instances are reached by vsock.
         let handshake = client_async_with_config(format!("ws://instance{path}"), stream, Some(config));
-        let (socket, _) = timeout(limits.answer_timeout, handshake)
+        let (socket, _) = timeout(HANDSHAKE_TIMEOUT, handshake)
             .await
             .map_err(|_| LinkError::Timeout)?
             .map_err(|error| LinkError::Handshake(Box::new(error)))?;

@@ -40,16 +40,7 @@ const SILENCE: Duration = Duration::from_secs(65);
 /// How a session ends, and what the client is told.
 type End = Option<(CloseCode, &'static str)>;
 
-/// What a new link is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
-    /// To serve: dialled with a lease that says so.
-    Serve,
-    /// To be ready.
-    Prepare,
-}
-
-type Opening = Pin<Box<dyn Future<Output = (Purpose, Result<Link, Failed>)> + Send>>;
+type Opening = Pin<Box<dyn Future<Output = Result<Link, Failed>> + Send>>;
 
 /// Why a link did not come about.
 enum Failed {
@@ -65,7 +56,7 @@ pub(super) struct Session {
     mouth: Mouth,
     member: Member,
     links: Vec<Link>,
-    opening: Option<Opening>,
+    opening: Option<(Option<Arc<Backend>>, Opening)>,
     next_link: LinkId,
     events: mpsc::Sender<(LinkId, Event)>,
     /// When the live link went; the client waits since.
@@ -113,7 +104,8 @@ impl Session {
                 self.pool.counters.failure(Failure::Unavailable);
             }
             // Links and the entry in the registry go first: the instance need not wait for the client.
-            let Self { mouth, .. } = self;
+            let Self { mouth, member, links, opening, .. } = self;
+            drop((member, links, opening));
             mouth.close(code, reason).await;
         }
     }
@@ -145,12 +137,11 @@ impl Session {
             let may_read = self.links.iter().all(Link::has_room);
             let wake = [self.barrier.map(|since| since + BARRIER_TIMEOUT), self.retry_at].into_iter().flatten().min();
             tokio::select! {
-                biased;
                 () = closed.cancelled() => return Some((CloseCode::Away, "the gateway stops serving this address")),
                 event = events.recv() => if let Some((link, event)) = event { self.on_event(link, event) },
                 opened = ready(&mut self.opening) => {
-                    self.opening = None;
-                    if let Err(end) = self.on_opened(opened) {
+                    let to_be_ready = self.opening.take().is_some_and(|(backend, _)| backend.is_some());
+                    if let Err(end) = self.on_opened(to_be_ready, opened) {
                         return end;
                     }
                 }
@@ -196,8 +187,9 @@ impl Session {
         let (live, next) = (self.book.live(), self.book.next());
         let live_serves = role(self, live) == Some(BackendRole::Active);
         let next_role = role(self, next);
+        let next_serves = next_role == Some(BackendRole::Active);
         if let Some(id) = next
-            && next_role != Some(BackendRole::Active)
+            && !next_serves
             && (next_role != Some(BackendRole::Prepare) || self.book.is_shifted())
         {
             // It is neither to serve nor to be ready: given up, or the route went back.
@@ -206,32 +198,32 @@ impl Session {
             self.barrier = None;
             return self.reconcile();
         }
-        let next_serves = next_role == Some(BackendRole::Active);
-        match (live, next) {
-            (Some(_), Some(_)) if !live_serves && next_serves && !self.book.is_shifted() => {
-                self.book.shift(true);
-                let asked = live.and_then(|id| self.link(id)).is_some_and(Link::barrier);
-                if asked {
-                    self.barrier = Some(tokio::time::Instant::now());
-                } else {
-                    self.promote();
-                }
+        if next_serves && !live_serves && !self.book.is_shifted() {
+            self.book.shift(true);
+            if live.and_then(|id| self.link(id)).is_some_and(Link::barrier) {
+                self.barrier = Some(tokio::time::Instant::now());
+            } else {
+                self.promote();
             }
-            (None, Some(_)) if next_serves => self.promote(),
-            _ => {}
         }
-        let served = (live.is_some() && live_serves)
-            || self.book.is_shifted()
-            || self.book.live().is_some_and(|id| Some(id) == next);
+        let is_served = live_serves || next_serves;
+        let may_serve = self.book.live().is_none() || view.with_role(BackendRole::Active).next().is_some();
+        let prepares = view.with_role(BackendRole::Prepare).next();
+        if let Some((Some(backend), _)) = &self.opening
+            && (!is_served || !matches!(view.role_of(backend), Some(BackendRole::Prepare | BackendRole::Active)))
+        {
+            // Being served goes before being ready.
+            self.opening = None;
+        }
         if self.opening.is_some() || self.retry_at.is_some() {
             return Ok(());
         }
-        if !served && view.with_role(BackendRole::Active).next().is_some() || self.book.live().is_none() {
-            self.open(Purpose::Serve, None);
+        if !is_served && may_serve {
+            self.open(None);
         } else if self.book.next().is_none()
-            && let Some(backend) = view.with_role(BackendRole::Prepare).next()
+            && let Some(backend) = prepares
         {
-            self.open(Purpose::Prepare, Some(backend));
+            self.open(Some(backend));
         }
         Ok(())
     }
@@ -244,33 +236,30 @@ impl Session {
         self.links.retain(|link| link.id != id);
     }
 
-    fn open(&mut self, purpose: Purpose, backend: Option<&Arc<Backend>>) {
+    /// Begins to dial: the given instance, to be ready, or whichever serves.
+    fn open(&mut self, backend: Option<&Arc<Backend>>) {
         let id = self.next_link;
         self.next_link += 1;
         let (pool, path, events) = (Arc::clone(&self.pool), Arc::clone(&self.path), self.events.clone());
         let limits = Arc::clone(&self.client.gateway.limits);
         let forced = backend.map(|backend| Lease::force(backend, Use::Tunnel));
-        self.opening = Some(Box::pin(async move {
-            let mut wait = Wait::default();
+        let opening = async move {
             let lease = match forced {
                 Some(lease) => lease,
-                None => match pool.acquire(Use::Tunnel, &limits, &mut wait).await {
-                    Ok(lease) => lease,
-                    Err(why) => return (purpose, Err(Failed::NoInstance(why))),
-                },
+                None => pool.acquire(Use::Tunnel, &limits, &mut Wait::default()).await.map_err(Failed::NoInstance)?,
             };
             let backend = Arc::clone(&lease.backend);
-            let opened = Link::open(id, lease, &path, &limits, events).await;
-            (purpose, opened.map_err(|error| Failed::Link(backend, error)))
-        }));
+            Link::open(id, lease, &path, &limits, events).await.map_err(|error| Failed::Link(backend, error))
+        };
+        self.opening = Some((backend.cloned(), Box::pin(opening)));
     }
 
-    fn on_opened(&mut self, (purpose, opened): (Purpose, Result<Link, Failed>)) -> Result<(), End> {
+    fn on_opened(&mut self, to_be_ready: bool, opened: Result<Link, Failed>) -> Result<(), End> {
         match opened {
             Ok(link) => {
                 let id = link.id;
                 self.links.push(link);
-                if self.book.live().is_none() && purpose == Purpose::Serve {
+                if self.book.live().is_none() && !to_be_ready {
                     self.book.attach_live(id);
                     self.served_again();
                 } else {
@@ -282,12 +271,11 @@ impl Session {
                 }
             }
             Err(Failed::NoInstance(Unavailable::Gone)) => return Err(Some((CloseCode::Away, "the service is gone"))),
-            // The next round asks again; `WITHOUT_INSTANCE` ends that.
-            Err(Failed::NoInstance(Unavailable::NoInstance)) => {}
-            Err(Failed::NoInstance(Unavailable::Crowded)) => self.retry_later(),
+            // `WITHOUT_INSTANCE` ends that.
+            Err(Failed::NoInstance(Unavailable::NoInstance | Unavailable::Crowded)) => self.retry_later(),
             Err(Failed::Link(backend, error)) => {
                 tracing::debug!(endpoint = %backend.endpoint, error = %error, "no subscription link");
-                if purpose == Purpose::Serve && matches!(error, LinkError::Connect(_)) {
+                if !to_be_ready && matches!(error, LinkError::Connect(_)) {
                     self.pool.mark_down(&backend, &self.client.gateway.limits);
                 } else {
                     self.retry_later();
@@ -392,9 +380,9 @@ impl Session {
 /// Told to a client that does not read what it subscribed to.
 const SLOW: &str = "the client does not keep up with its subscriptions";
 
-async fn ready(opening: &mut Option<Opening>) -> (Purpose, Result<Link, Failed>) {
+async fn ready(opening: &mut Option<(Option<Arc<Backend>>, Opening)>) -> Result<Link, Failed> {
     match opening {
-        Some(opening) => opening.await,
+        Some((_, opening)) => opening.await,
         None => std::future::pending().await,
     }
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub(crate) mod instance;
+pub(crate) mod node;
 
 use std::{
     collections::BTreeMap,
@@ -152,7 +153,13 @@ impl Gateway {
     }
 
     pub(crate) async fn ended(self) {
+        self.ended_with(|| {}).await;
+    }
+
+    /// Ends, and then checks something before the folder goes.
+    pub(crate) async fn ended_with(self, check: impl FnOnce()) {
         tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap().unwrap();
+        check();
     }
 
     pub(crate) async fn client(&self) -> Client {
