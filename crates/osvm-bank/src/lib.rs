@@ -2,11 +2,30 @@
 #![forbid(unsafe_code)]
 
 mod bank;
+mod codec;
 mod config;
+mod engine;
+mod entry;
 mod error;
 mod event;
+mod genesis;
+mod history;
+mod info;
+mod open;
+mod peer;
+mod priority;
+mod segments;
+mod shared;
+mod snapshot;
+mod snapshots;
+mod state;
+mod store;
+mod sync;
+mod sysvar;
+mod token;
 mod types;
 mod view;
+mod writer;
 
 pub use bank::{Bank, Link};
 pub use config::{
@@ -28,3 +47,11 @@ pub const SLOTS_PER_EPOCH: u64 = 432_000;
 pub const MAX_PROCESSING_AGE: u64 = 150;
 /// The fee of a signature.
 pub const LAMPORTS_PER_SIGNATURE: u64 = 5_000;
+
+/// Lamports that make an account of so many bytes exempt from rent.
+pub fn rent_minimum(bytes: usize) -> u64 {
+    /// Bytes that an account counts besides its data.
+    const OVERHEAD: u64 = 128;
+    const LAMPORTS_PER_BYTE: u64 = 6_960;
+    (bytes as u64 + OVERHEAD) * LAMPORTS_PER_BYTE
+}
