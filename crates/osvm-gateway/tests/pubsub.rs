@@ -78,7 +78,8 @@ async fn ids_stay_and_no_slot_is_lost_or_told_twice_over_twenty_shifts() {
         }
     });
     for shift in 1..=SHIFTS {
-        let (old, new) = (Arc::clone(&nodes.lock().unwrap()[0]), Arc::new(Node::start(shift * 1000).await));
+        let new = Arc::new(Node::start(shift * 1000).await);
+        let old = Arc::clone(&nodes.lock().unwrap()[0]);
         nodes.lock().unwrap().push(Arc::clone(&new));
         let applied = gateway.route(&[(shift - 1, old.addr, Active), (shift, new.addr, Prepare)]).await;
         let prepared = applied.prepared[common::POOL];
