@@ -239,6 +239,22 @@ async fn an_end_of_a_subscription_and_errors_are_answered() {
 }
 
 #[tokio::test]
+async fn a_batch_is_answered_as_one() {
+    let mut gateway = Gateway::start(SolanaPubsub, &[]).await;
+    let node = Node::start(50).await;
+    gateway.route(&[(1, node.addr, Active)]).await;
+    let mut client = WsClient::connect(gateway.addr).await;
+    let call = |id: u64, method: &str| json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": [] });
+    client.send(json!([call(1, "slotSubscribe"), 7, call(2, "getVersion"), call(3, "slotUnsubscribe")])).await;
+    let answers = client.next().await;
+    let mut seen: Vec<_> = answers.as_array().unwrap().iter().map(|one| one["id"].as_u64()).collect();
+    seen.sort();
+    assert_eq!(seen, [None, Some(1), Some(2), Some(3)]);
+    client.send(json!([])).await;
+    assert_eq!(client.next().await["error"]["code"], -32600);
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_read_is_closed_with_1013() {
     let mut gateway = Gateway::start(SolanaPubsub, &[]).await;
     let node = Node::start(50).await;

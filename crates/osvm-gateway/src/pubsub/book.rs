@@ -51,6 +51,9 @@ pub(super) struct Book {
     shifted: bool,
     /// Requests that no link could take yet, in order.
     parked: VecDeque<Ask>,
+    next_batch: u64,
+    /// Batches of which some calls are not answered yet.
+    batches: HashMap<u64, Batch>,
     out: Vec<Out>,
 }
 
@@ -82,15 +85,30 @@ struct Link {
     early: VecDeque<(u64, String, Box<RawValue>)>,
 }
 
+/// Whom an answer is for.
+#[derive(Debug)]
+struct Caller {
+    /// The id of the client's call, as JSON.
+    id: String,
+    batch: Option<u64>,
+}
+
+/// A batch is answered as one text, when its last call is.
+#[derive(Debug)]
+struct Batch {
+    left: usize,
+    answers: Vec<String>,
+}
+
 /// A request that is on its way to an instance.
 #[derive(Debug)]
 enum Ask {
     /// A client's new subscription.
-    Subscribe { client_id: String, method: String, params: Option<Box<RawValue>> },
+    Subscribe { caller: Caller, method: String, params: Option<Box<RawValue>> },
     /// One of the book's, of this kind, on a further link.
     Reopen(u64, String),
     /// Something else of the client's.
-    Other { client_id: String, method: String, params: Option<Box<RawValue>> },
+    Other { caller: Caller, method: String, params: Option<Box<RawValue>> },
     /// The answer is of no interest.
     Close,
 }
@@ -291,45 +309,76 @@ impl Book {
         }
     }
 
-    /// A text of the client's.
+    /// A text of the client's: a call, or a batch of calls.
     pub(super) fn on_client(&mut self, text: &str) {
+        match message::batch(text) {
+            None => self.on_call(text, None),
+            Some(calls) if calls.is_empty() => self.on_call("", None),
+            Some(calls) => {
+                let batch = self.next_batch;
+                self.next_batch += 1;
+                self.batches.insert(batch, Batch { left: calls.len(), answers: Vec::with_capacity(calls.len()) });
+                for call in calls {
+                    self.on_call(call.get(), Some(batch));
+                }
+            }
+        }
+    }
+
+    fn on_call(&mut self, text: &str, batch: Option<u64>) {
         let Some(request) = message::from_client(text) else {
-            // A batch is JSON too, but no instance is known to take one here.
-            self.out.push(Out::Client(message::error("null", INVALID_REQUEST, "not a JSON-RPC request")));
-            return;
+            let caller = Caller { id: "null".to_owned(), batch };
+            let answer = message::error(&caller.id, INVALID_REQUEST, "not a JSON-RPC request");
+            return self.answer(&caller, answer);
         };
-        let client_id = request.id.map_or("null", RawValue::get).to_owned();
+        let caller = Caller { id: request.id.map_or("null", RawValue::get).to_owned(), batch };
         let (method, params) = (request.method.into_owned(), request.params);
         if method.strip_suffix("Unsubscribe").is_some_and(is_kind) {
-            self.unsubscribe(&client_id, params);
-            return;
+            return self.unsubscribe(&caller, params);
         }
-        let open =
-            self.subscriptions.len() + self.parked.len() + self.links.values().map(|l| l.asked.len()).sum::<usize>();
-        if open >= MOST {
-            self.out.push(Out::Client(message::error(&client_id, LIMIT, "too many subscriptions on one connection")));
-            return;
+        let asked: usize = self.links.values().map(|link| link.asked.len()).sum();
+        if self.subscriptions.len() + self.parked.len() + asked >= MOST {
+            let answer = message::error(&caller.id, LIMIT, "too many subscriptions on one connection");
+            return self.answer(&caller, answer);
         }
         let params = params.map(ToOwned::to_owned);
         let ask = if method.strip_suffix("Subscribe").is_some_and(is_kind) {
-            Ask::Subscribe { client_id, method, params }
+            Ask::Subscribe { caller, method, params }
         } else {
-            Ask::Other { client_id, method, params }
+            Ask::Other { caller, method, params }
         };
         self.parked.push_back(ask);
         self.send_parked();
     }
 
-    fn unsubscribe(&mut self, client_id: &str, params: Option<&RawValue>) {
+    fn answer(&mut self, caller: &Caller, answer: String) {
+        let whole = match caller.batch {
+            None => answer,
+            Some(number) => {
+                let Some(batch) = self.batches.get_mut(&number) else { return };
+                batch.left -= 1;
+                batch.answers.push(answer);
+                if batch.left > 0 {
+                    return;
+                }
+                let answers = std::mem::take(&mut batch.answers);
+                self.batches.remove(&number);
+                format!("[{}]", answers.join(","))
+            }
+        };
+        self.out.push(Out::Client(whole));
+    }
+
+    fn unsubscribe(&mut self, caller: &Caller, params: Option<&RawValue>) {
         let known = message::only_number(params).filter(|id| self.subscriptions.contains_key(id));
         let answer = match known {
             Some(id) => {
                 self.forget(id, None);
-                message::result(client_id, true)
+                message::result(&caller.id, true)
             }
-            None => message::error(client_id, INVALID_PARAMS, "Invalid subscription id."),
+            None => message::error(&caller.id, INVALID_PARAMS, "Invalid subscription id."),
         };
-        self.out.push(Out::Client(answer));
+        self.answer(caller, answer);
     }
 
     /// Strikes a subscription out, and closes it on every link but the one that did so by itself.
@@ -364,13 +413,13 @@ impl Book {
             Outcome::Error(_) => None,
         };
         match (ask, granted) {
-            (Ask::Subscribe { client_id, method, params }, Some(its_id)) => {
+            (Ask::Subscribe { caller, method, params }, Some(its_id)) => {
                 let id = self.next_subscription;
                 self.next_subscription += 1;
                 let kind = method.trim_end_matches("Subscribe").to_owned();
                 let (on, seen, held) = (vec![(link, its_id)], Seen::default(), VecDeque::new());
                 self.subscriptions.insert(id, Subscription { kind, params, on, seen, held });
-                self.out.push(Out::Client(message::result(&client_id, id)));
+                self.answer(&caller, message::result(&caller.id, id));
                 self.opened(link, its_id, id);
                 if let Some(next) = self.next.filter(|next| *next != link) {
                     self.reopen(next, id);
@@ -384,8 +433,8 @@ impl Book {
                 // The client ended it meanwhile.
                 None => self.close(link, &kind, its_id),
             },
-            (Ask::Subscribe { client_id, .. } | Ask::Other { client_id, .. }, _) => {
-                self.out.push(Out::Client(message::answer(&client_id, outcome)));
+            (Ask::Subscribe { caller, .. } | Ask::Other { caller, .. }, _) => {
+                self.answer(&caller, message::answer(&caller.id, outcome));
             }
             (Ask::Reopen(id, _), None) => tracing::warn!(subscription = id, "an instance refused a subscription"),
             (Ask::Close, _) => {}

@@ -70,6 +70,11 @@ pub(super) fn from_client(text: &str) -> Option<FromClient<'_>> {
     Some(FromClient { id: request.id, method: request.method, params: request.params })
 }
 
+/// The calls of a batch; none if it is not one.
+pub(super) fn batch(text: &str) -> Option<Vec<&RawValue>> {
+    text.trim_start().starts_with('[').then(|| serde_json::from_str(text).ok())?
+}
+
 /// Reads what an instance says; none if it makes no sense.
 pub(super) fn from_instance(text: &str) -> Option<FromInstance<'_>> {
     let reply: Reply<'_> = serde_json::from_str(text).ok()?;
@@ -218,6 +223,7 @@ mod tests {
         fn no_text_makes_it_panic(text in ".{0,200}") {
             let _ = from_client(&text);
             let _ = from_instance(&text);
+            let _ = batch(&text);
         }
 
         #[test]

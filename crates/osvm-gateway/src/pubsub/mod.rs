@@ -1,8 +1,9 @@
 //! Solana's WebSocket subscriptions, kept over the change of the instance behind them.
 //!
 //! The client's WebSocket ends here. Its subscriptions get ids of the gateway's own, which stay while the instances come and
-//! go; see [`book`] for how nothing is lost or told twice. A client that reads too slowly is closed with 1013. Not here: JSON-RPC
-//! batches (no node takes them on this port), WebSocket extensions and sub-protocols.
+//! go; see [`book`] for how nothing is lost or told twice. A client that reads too slowly is closed with 1013. The
+//! calls of a batch go to the instance one by one, and their answers to the client as one; news of a subscription may come
+//! before the answer to the batch that made it. Not here: WebSocket extensions and sub-protocols.
 
 mod book;
 mod client;

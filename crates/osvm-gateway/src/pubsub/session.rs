@@ -118,7 +118,7 @@ impl Session {
         let pool = Arc::clone(&self.pool);
         let closed = self.client.listening.closed.clone();
         let mut heard = tokio::time::Instant::now();
-        let mut pings = tokio::time::interval(PING_EVERY);
+        let mut pings = tokio::time::interval_at(heard + PING_EVERY, PING_EVERY);
         loop {
             // Asked for before the view is read, so that no change falls in between.
             let changed = pool.changed();
