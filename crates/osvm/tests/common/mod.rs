@@ -11,28 +11,28 @@ use std::{
 use serde_json::Value;
 
 /// One state folder and home for one test.
-pub struct World {
-    pub folder: tempfile::TempDir,
+pub(crate) struct World {
+    pub(crate) folder: tempfile::TempDir,
 }
 
 /// What a finished command left.
-pub struct Ended {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { folder: tempfile::Builder::new().prefix("osvm").tempdir_in("/tmp").unwrap() }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// `osvm ARGS` in this world.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_osvm"));
         command.args(args);
         self.settle(&mut command);
@@ -49,31 +49,31 @@ impl World {
             .stdin(Stdio::null());
     }
 
-    pub fn osvm(&self, args: &[&str]) -> Ended {
+    pub(crate) fn osvm(&self, args: &[&str]) -> Ended {
         ended(self.command(args).output().unwrap())
     }
 
     /// The command must end well; its stdout.
-    pub fn ok(&self, args: &[&str]) -> String {
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
         let ended = self.osvm(args);
         assert_eq!(ended.code, 0, "osvm {args:?}\n{}{}", ended.out, ended.err);
         ended.out
     }
 
-    pub fn json(&self, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
         let out = self.ok(&[args, &["--output", "json"]].concat());
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("osvm {args:?}: {error}: {out}"))
     }
 
     /// A detached local node on free ports; its ready line.
-    pub fn node(&self) -> Value {
+    pub(crate) fn node(&self) -> Value {
         sibling("osvm-localnet");
         let port = two_free_ports().to_string();
         self.json(&["rpc", "local", "--detach", "--slot-ms", "50", "--port", &port])
     }
 
     /// A local node in the foreground, once it is ready.
-    pub fn foreground(&self) -> (Child, Value) {
+    pub(crate) fn foreground(&self) -> (Child, Value) {
         sibling("osvm-localnet");
         let port = two_free_ports().to_string();
         let mut command = self.command(&["rpc", "local", "--slot-ms", "50", "--port", &port, "--output", "json"]);
@@ -91,7 +91,7 @@ impl Drop for World {
     }
 }
 
-pub fn ended(output: Output) -> Ended {
+pub(crate) fn ended(output: Output) -> Ended {
     Ended {
         code: output.status.code().unwrap_or(-1),
         out: String::from_utf8(output.stdout).unwrap(),
@@ -100,14 +100,14 @@ pub fn ended(output: Output) -> Ended {
 }
 
 /// A program beside the tested one.
-pub fn sibling(name: &str) -> PathBuf {
+pub(crate) fn sibling(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_osvm")).with_file_name(name);
     assert!(path.exists(), "{} is missing; build it: cargo build -p {name}", path.display());
     path
 }
 
 /// A port that is free together with the next one. Another process may take it before it is used, which the test then shows.
-pub fn two_free_ports() -> u16 {
+pub(crate) fn two_free_ports() -> u16 {
     loop {
         let first = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = first.local_addr().unwrap().port();
@@ -118,12 +118,12 @@ pub fn two_free_ports() -> u16 {
 }
 
 /// Whether the process is there and no zombie.
-pub fn is_alive(pid: u64) -> bool {
+pub(crate) fn is_alive(pid: u64) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
 /// Sends a signal by its name.
-pub fn signal(pid: u64, name: &str) {
+pub(crate) fn signal(pid: u64, name: &str) {
     assert!(Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());
 }
