@@ -27,8 +27,11 @@ pub const WS_QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// A WebSocket message from a client, in bytes.
 pub const WS_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// For a client to send a request's head.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a client to send a request's head, from the answer before on: so long may a connection be kept open unused. Longer than any
+/// pool keeps one, so that the pool's side is the one that closes it.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(600);
+/// For a client to open a WebSocket on a connection.
+pub const WS_HANDSHAKE: Duration = Duration::from_secs(30);
 /// For a client to send a request's body once its head is there.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// For what is in flight to end when the node stops.

@@ -60,7 +60,7 @@ async fn connection(node: &Arc<Node>, stream: Stream, stop: &CancellationToken) 
         .max_message_size(Some(limits::WS_MESSAGE_BYTES))
         .max_frame_size(Some(limits::WS_MESSAGE_BYTES));
     let handshake = tokio_tungstenite::accept_async_with_config(stream, Some(config));
-    let Ok(Ok(socket)) = tokio::time::timeout(limits::HEADER_TIMEOUT, handshake).await else { return };
+    let Ok(Ok(socket)) = tokio::time::timeout(limits::WS_HANDSHAKE, handshake).await else { return };
     let (outbox, waiting) = outbox(node.limits.ws_queue);
     let mut session = Session { node, outbox, subscriptions: HashMap::new() };
     let end = session.run(socket, waiting, stop).await;

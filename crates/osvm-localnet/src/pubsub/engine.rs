@@ -306,7 +306,7 @@ fn is_empty(block: &solana_transaction_status::UiConfirmedBlock) -> bool {
 /// Logs and signatures of a transaction whose slot is at `level`.
 fn tell_transaction(all: &mut Subscriptions, level: Level, slot: u64, transaction: &TransactionEvent) {
     let mut logs = None;
-    for id in &all.others {
+    for id in &all.logs {
         let Some(Topic::Logs { mentions, level: own }) = all.by_id.get(id).map(|own| &*own.topic) else { continue };
         if *own == level && concerns(mentions, &transaction.keys) {
             let notification = logs.get_or_insert_with(|| {

@@ -66,7 +66,9 @@ pub(super) struct Subscriptions {
     pub(super) accounts: HashMap<Address, Vec<u64>>,
     pub(super) programs: HashMap<Address, Vec<u64>>,
     pub(super) signatures: HashMap<Signature, Vec<u64>>,
-    /// Logs, blocks, slots, roots, slot updates.
+    /// Logs, of any address: each transaction goes through all of them.
+    pub(super) logs: HashSet<u64>,
+    /// Blocks, slots, roots, slot updates: what happens once a slot.
     pub(super) others: HashSet<u64>,
 }
 
@@ -162,6 +164,7 @@ impl Subscriptions {
             Topic::Account { address, .. } => self.accounts.entry(*address).or_default().push(id),
             Topic::Program { program, .. } => self.programs.entry(*program).or_default().push(id),
             Topic::Signature { signature, .. } => self.signatures.entry(*signature).or_default().push(id),
+            Topic::Logs { .. } => drop(self.logs.insert(id)),
             _ => drop(self.others.insert(id)),
         }
         self.by_id.insert(id, subscription);
@@ -173,6 +176,7 @@ impl Subscriptions {
             Topic::Account { address, .. } => forget(&mut self.accounts, address, id),
             Topic::Program { program, .. } => forget(&mut self.programs, program, id),
             Topic::Signature { signature, .. } => forget(&mut self.signatures, signature, id),
+            Topic::Logs { .. } => drop(self.logs.remove(&id)),
             _ => drop(self.others.remove(&id)),
         }
     }
