@@ -25,7 +25,7 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("osvm-solana", &["osvm-model", "osvm-vsock"]),
     ("osvm-program", &["osvm-model", "osvm-vsock", "osvm-solana"]),
     ("osvm", &["osvm-model", "osvm-vsock", "osvm-runtime", "osvm-gateway", "osvm-control", "osvm-solana"]),
-    ("osvm-testkit", &["osvm-model", "osvm-vsock"]),
+    ("osvm-testkit", &["osvm-model", "osvm-vsock", "osvm-gateway", "osvm-control"]),
     ("osvm-bench", &["osvm-model", "osvm-vsock"]),
     ("xtask", &[]),
 ];
