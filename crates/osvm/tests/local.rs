@@ -25,7 +25,8 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The processes whose command line names this world's folder.
+/// The processes whose command line or environment names this world's folder. A daemon lets go of the folder, for which `down`
+/// waits, a moment before its process is gone.
 fn processes(world: &World) -> BTreeSet<u64> {
     let folder = world.folder.path().to_str().unwrap().to_owned();
     let all = fs::read_dir("/proc").unwrap().flatten();
@@ -65,7 +66,7 @@ fn the_ready_line_is_true_and_down_leaves_nothing() {
     assert!(world.ok(&["ps"]).lines().all(|line| line.chars().count() <= 100));
 
     assert_eq!(world.json(&["down"])["instances_stopped"], 1);
-    assert_eq!(processes(&world), BTreeSet::new());
+    until("the end of every process", || processes(&world).is_empty());
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn a_port_in_use_is_named_and_nothing_stays() {
     let refused = world.osvm(&["rpc", "local", "--detach", "--port", &port.to_string()]);
     assert_eq!(refused.code, 1);
     assert!(refused.err.contains(&port.to_string()) && refused.err.contains("--port"), "{}", refused.err);
-    assert_eq!(processes(&world), BTreeSet::new());
+    until("the end of every process", || processes(&world).is_empty());
 }
 
 #[test]
@@ -99,7 +100,7 @@ fn a_program_that_is_no_node_is_told_and_nothing_stays() {
     let failed = world.osvm(&["rpc", "local", "--detach", "--artifact", "/bin/false", "--port", &port]);
     assert_eq!(failed.code, 1);
     assert!(failed.err.starts_with("error: "), "{}", failed.err);
-    assert_eq!(processes(&world), BTreeSet::new());
+    until("the end of every process", || processes(&world).is_empty());
 }
 
 #[test]
@@ -110,7 +111,7 @@ fn ctrl_c_stops_the_node_the_gateway_and_the_daemon_and_keeps_the_state() {
     signal(u64::from(child.id()), "INT");
     let end = ended(child.wait_with_output().unwrap());
     assert_eq!(end.code, 0, "{}", end.err);
-    assert_eq!(processes(&world), BTreeSet::new());
+    until("the end of every process", || processes(&world).is_empty());
 
     let (child, ready) = world.foreground();
     assert!(genesis.is_some());
@@ -138,7 +139,24 @@ fn a_daemon_that_was_killed_is_started_again_and_the_node_never_stops() {
     let end = ended(child.wait_with_output().unwrap());
     assert_eq!(end.code, 0, "{}", end.err);
     assert!(end.err.contains("the daemon ended"), "{}", end.err);
-    assert_eq!(processes(&world), BTreeSet::new());
+    until("the end of every process", || processes(&world).is_empty());
+}
+
+#[test]
+fn down_ends_what_a_killed_daemon_left_behind() {
+    let world = World::new();
+    let ready = world.node();
+    let log = fs::read_to_string(world.path("s/daemon.log")).unwrap();
+    let daemon: u64 =
+        log.split("the daemon runs (process ").nth(1).unwrap().split(')').next().unwrap().parse().unwrap();
+    signal(daemon, "KILL");
+    until("the daemon's end", || !is_alive(daemon));
+    let ps = world.osvm(&["ps"]);
+    assert!(ps.err.contains("may still run"), "{}", ps.err);
+    assert!(is_alive(ready["pid"].as_u64().unwrap()));
+    assert_eq!(world.json(&["down"])["instances_stopped"], 1);
+    until("the end of every process", || processes(&world).is_empty());
+    assert!(world.osvm(&["ps"]).err.contains("nothing runs"));
 }
 
 #[test]
