@@ -44,6 +44,8 @@ struct Report {
     program_id: String,
     program_data: String,
     authority: String,
+    /// The buffer that was used; it is gone after the deployment.
+    buffer: Option<String>,
     bytes: usize,
     chunks_written: usize,
     chunks_present: usize,
@@ -88,6 +90,7 @@ pub(crate) async fn run(printer: Printer, args: &DeployArgs) -> Result<(), Failu
         program_id: plan.program.address().to_string(),
         program_data: plan.program_data.to_string(),
         authority: plan.authority.pubkey().to_string(),
+        buffer: None,
         bytes: plan.elf.len(),
         chunks_written: 0,
         chunks_present: 0,
@@ -119,6 +122,7 @@ async fn write_and_deploy(
     let (buffer_path, made_here) = buffer_path(args)?;
     let (buffer, new) = keys::read_or_make(&buffer_path, "the buffer's key")?;
     let address = buffer.pubkey();
+    report.buffer = Some(address.to_string());
     let paid = async {
         write_buffer(printer, cluster, plan, &buffer, report).await?;
         install(cluster, plan, &buffer, report).await

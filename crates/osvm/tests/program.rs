@@ -3,10 +3,18 @@
 
 mod common;
 
-use std::{fs, path::Path, process::Stdio};
+use std::{
+    fs,
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use common::{World, sibling};
 use serde_json::Value;
+
+/// For a deployment to begin.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A program that is in every build of the node: read back from its account, so that no file of it need be here.
 fn memo(world: &World, url: &str) -> Vec<u8> {
@@ -86,43 +94,66 @@ fn what_is_no_program_is_refused_before_anything_is_sent() {
     assert!(ended.err.contains("cannot be deployed"), "{}", ended.err);
 }
 
+/// Starts a deployment of `name` and kills it once its buffer's account is there. The buffer's address.
+fn broken_off(world: &World, url: &str, name: &str) -> String {
+    let mut command = world.command(&["program", "deploy", &format!("{name}.so"), "--url", url]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let key = world.path(&format!("{name}-buffer.json"));
+    let deadline = Instant::now() + PATIENCE;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = osvm_solana::Client::from_url(url).unwrap();
+    let address = loop {
+        assert!(Instant::now() < deadline, "no buffer came");
+        // The file is whole or about to be: it holds the secret half and then the public half.
+        let bytes: Vec<u8> =
+            fs::read(&key).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let Some(public) = bytes.get(32..64) else { continue };
+        let address = bs58_of(public);
+        if runtime.block_on(client.account(&address, "confirmed")).unwrap().is_some() {
+            break address;
+        }
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(key.exists(), "the deployment was over before it could be killed");
+    address
+}
+
 #[test]
-fn a_deployment_that_was_killed_is_resumed_by_the_same_command_or_reclaimed() {
+fn a_deployment_that_was_killed_is_resumed_by_the_same_command() {
     sibling("osvm-program");
     let world = World::new();
-    let ready = world.node();
+    let ready = world.node_with_slots_of("200");
     let url = ready["rpc_url"].as_str().unwrap();
-    let file = world.path("big.so");
-    let mut bytes = memo(&world, url);
-    // Some hundred chunks, so that there is a middle to be killed in.
+    fs::write(world.path("big.so"), big(&world, url)).unwrap();
+    let buffer = broken_off(&world, url, "big");
+    let resumed = deploy(&world, url, &world.path("big.so"), &[]);
+    assert_eq!((resumed["action"].as_str(), resumed["buffer"].as_str()), (Some("deploy"), Some(buffer.as_str())));
+    assert!(!world.path("big-buffer.json").exists());
+}
+
+#[test]
+fn what_a_killed_deployment_paid_is_reclaimed() {
+    sibling("osvm-program");
+    let world = World::new();
+    let ready = world.node_with_slots_of("200");
+    let url = ready["rpc_url"].as_str().unwrap();
+    fs::write(world.path("big.so"), big(&world, url)).unwrap();
+    let buffer = broken_off(&world, url, "big");
+    let closed = world.ok(&["program", "close", "big-buffer.json", "--url", url, "--output", "json"]);
+    let closed: Value = serde_json::from_str(&closed).unwrap();
+    assert_eq!(closed["closed"].as_str(), Some(buffer.as_str()));
+    assert!(closed["lamports"].as_u64().unwrap() > 1_000_000_000, "{closed}");
+    let again = world.osvm(&["program", "close", &buffer, "--url", url]);
+    assert_eq!(again.code, 1);
+    assert!(again.err.contains("there is no account"), "{}", again.err);
+}
+
+/// The memo program with some hundred chunks of padding behind it, so that there is a middle to be killed in.
+fn big(world: &World, url: &str) -> Vec<u8> {
+    let mut bytes = memo(world, url);
     bytes.extend((0..400_000u32).map(|i| (i % 251) as u8 + 1));
-    fs::write(&file, bytes).unwrap();
-
-    let mut command = world.command(&["program", "deploy", "big.so", "--url", url]);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let key = world.path("big-buffer.json");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    // The key is on the disk before the account is there.
-    let buffer_exists = || {
-        let ended = world.osvm(&["program", "close", key.to_str().unwrap(), "--url", "http://127.0.0.1:1"]);
-        assert_ne!(ended.code, 0);
-        key.exists()
-    };
-    while !buffer_exists() {
-        assert!(std::time::Instant::now() < deadline, "no buffer's key came");
-    }
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    let _ = child.kill();
-    child.wait().unwrap();
-
-    if key.exists() {
-        let resumed = deploy(&world, url, &file, &[]);
-        assert_eq!(resumed["action"], "deploy");
-        let (written, present) =
-            (resumed["chunks_written"].as_u64().unwrap(), resumed["chunks_present"].as_u64().unwrap());
-        assert!(written + present >= 395, "{resumed}");
-    }
-    assert!(!key.exists());
+    bytes
 }
 
 #[test]

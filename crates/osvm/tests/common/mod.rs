@@ -67,9 +67,13 @@ impl World {
 
     /// A detached local node on free ports; its ready line.
     pub(crate) fn node(&self) -> Value {
+        self.node_with_slots_of("50")
+    }
+
+    pub(crate) fn node_with_slots_of(&self, ms: &str) -> Value {
         sibling("osvm-localnet");
         let port = two_free_ports().to_string();
-        self.json(&["rpc", "local", "--detach", "--slot-ms", "50", "--port", &port])
+        self.json(&["rpc", "local", "--detach", "--slot-ms", ms, "--port", &port])
     }
 
     /// A local node in the foreground, once it is ready.
