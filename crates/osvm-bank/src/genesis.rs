@@ -18,6 +18,7 @@ const IDENTITY_LAMPORTS: u64 = 500_000_000_000;
 const STAKE_LAMPORTS: u64 = 1_000_000_000_000;
 const VOTE_SIZE: usize = 3762;
 const STAKE_SIZE: usize = 200;
+const STAKE_HISTORY_SIZE: usize = 16_392;
 const NATIVE_MINT: Address = address!("So11111111111111111111111111111111111111112");
 const NATIVE_MINT_2022: Address = address!("9pan9bMn5HatX4EJdBwg9VgCa7Uz5HL8N1m5D3NdXej9");
 
@@ -54,9 +55,12 @@ pub(crate) fn accounts(config: &Config, info: &LedgerInfo) -> Result<Vec<(Addres
     Ok(all.filter(|(_, account)| account.lamports() != 0).map(with_rent).collect())
 }
 
-/// A sysvar holds what an account of its size needs, as on a cluster.
+/// A sysvar holds what an account of its size needs, and the stake history has its full size from the beginning, as on a cluster.
 fn with_rent((address, mut account): (Address, AccountSharedData)) -> (Address, AccountSharedData) {
     if *account.owner() == solana_sdk_ids::sysvar::ID {
+        if address == solana_sdk_ids::sysvar::stake_history::ID {
+            account.resize(STAKE_HISTORY_SIZE, 0);
+        }
         account.set_lamports(rent_minimum(account.data().len()));
     }
     (address, account)
