@@ -60,7 +60,6 @@ pub(super) fn simulate(node: &Node, params: Params<'_>) -> Answer {
     };
     let simulated = match node.bank.simulate(transaction, &options) {
         Ok(simulated) => simulated,
-        Err(SubmitError::SigVerify) => return Err(RpcError::signature_verification()),
         Err(error) => match before_it_ran(&error) {
             Some(err) => Simulated { slot: node.at(Some(level), None)?.slot(), err: Some(err), ..Simulated::default() },
             None => {
@@ -80,6 +79,7 @@ pub(super) fn simulate(node: &Node, params: Params<'_>) -> Answer {
 /// Refusals that a simulation reports as its result.
 fn before_it_ran(error: &SubmitError) -> Option<TransactionError> {
     match error {
+        SubmitError::SigVerify => Some(TransactionError::SignatureFailure),
         SubmitError::BlockhashNotFound => Some(TransactionError::BlockhashNotFound),
         SubmitError::AlreadyProcessed => Some(TransactionError::AlreadyProcessed),
         SubmitError::Dropped(error) => Some(error.clone()),
@@ -143,6 +143,15 @@ pub(super) fn simulation_value(
 ) -> Option<Value> {
     let (fixed, loaded) = split_keys(simulated);
     let ran = balances && simulated.fee.is_some();
+    // A payer that is not there or cannot pay ends it before anything is loaded.
+    let started = !matches!(
+        simulated.err,
+        Some(
+            TransactionError::AccountNotFound
+                | TransactionError::InsufficientFundsForFee
+                | TransactionError::InvalidAccountForFee
+        )
+    );
     let inner = inner.then(|| {
         let keys = AccountKeys::new(&fixed, Some(&loaded));
         let lists = inner_instructions(simulated.inner_instructions.clone());
@@ -163,7 +172,7 @@ pub(super) fn simulation_value(
     put("err", serde_json::to_value(&simulated.err))?;
     put("fee", Ok(json!(if ran { simulated.fee } else { None })))?;
     put("innerInstructions", serde_json::to_value(inner))?;
-    put("loadedAccountsDataSize", Ok(json!(simulated.loaded_accounts_data_size)))?;
+    put("loadedAccountsDataSize", Ok(json!(if started { simulated.loaded_accounts_data_size } else { 0 })))?;
     put("loadedAddresses", serde_json::to_value(ran.then(|| UiLoadedAddresses::from(&simulated.loaded_addresses))))?;
     put("logs", Ok(json!(simulated.logs)))?;
     put("postBalances", Ok(json!(ran.then_some(&simulated.post_balances))))?;

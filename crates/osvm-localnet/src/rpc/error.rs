@@ -67,11 +67,6 @@ impl RpcError {
         Self::new(-32002, message).with(result)
     }
 
-    /// A signature does not fit its key.
-    pub(crate) fn signature_verification() -> Self {
-        Self::new(-32003, "Transaction signature verification failure")
-    }
-
     /// Not sealed yet, or not at the commitment asked for.
     pub(crate) fn block_not_available(slot: u64) -> Self {
         Self::new(-32004, format!("Block not available for slot {slot}"))
