@@ -115,6 +115,7 @@ impl Bank {
             entries_since_snapshot: opened.replayed,
             snapshot_running: false,
             airdrops: 0,
+            receiving: None,
         };
         let thread = thread::Builder::new().name("bank-writer".into()).spawn(move || writer.run());
         let thread = thread.map_err(spawn_failed)?;
@@ -319,7 +320,8 @@ impl Bank {
         }
         // What comes from here on is refused; what is in the queue is still done.
         shared.taking.store(false, Ordering::SeqCst);
-        self.ask(|reply| Command::HandOver { asked, timeout, reply })?
+        let waiting = shared.pending.load(Ordering::Relaxed);
+        self.ask(|reply| Command::HandOver { asked, waiting, timeout, reply })?
     }
 
     /// Makes this bank lead without a token; the caller knows that no other does. Ends the stream to the other. Nothing happens to a

@@ -11,18 +11,15 @@ use solana_account::{Account, AccountSharedData, ReadableAccount, WritableAccoun
 use solana_address::Address;
 use solana_hash::Hash;
 use solana_message::{VersionedMessage, inner_instruction::InnerInstructionsList, v0::LoadedAddresses};
-use solana_sdk_ids::{bpf_loader_upgradeable, ed25519_program, native_loader, secp256k1_program, secp256r1_program, system_program, sysvar::instructions};
+use solana_sdk_ids::{
+    bpf_loader_upgradeable, ed25519_program, native_loader, secp256k1_program, secp256r1_program, system_program,
+    sysvar::instructions,
+};
 use solana_signature::Signature;
 use solana_transaction::versioned::VersionedTransaction;
 use solana_transaction_error::TransactionError;
 
-use crate::{
-    LAMPORTS_PER_SIGNATURE,
-    codec::KeySet,
-    sysvar,
-    token,
-    types::TokenBalance,
-};
+use crate::{LAMPORTS_PER_SIGNATURE, codec::KeySet, sysvar, token, types::TokenBalance};
 
 /// Accounts kept between transactions; more are dropped when a slot ends.
 const MAX_RESIDENT: usize = 100_000;
@@ -226,7 +223,9 @@ impl Engine {
             let Some(account) = account else { continue };
             let Some(held) = token::token_account(account) else { continue };
             let mint = keys.iter().position(|key| *key == held.mint).and_then(|at| accounts.get(at)?.clone());
-            let Some(mint) = mint.or_else(|| self.get(&held.mint).cloned()).or_else(|| source(&held.mint)) else { continue };
+            let Some(mint) = mint.or_else(|| self.get(&held.mint).cloned()).or_else(|| source(&held.mint)) else {
+                continue;
+            };
             let Some(decimals) = token::mint_decimals(&mint) else { continue };
             found.push(TokenBalance {
                 account_index: index as u8,
@@ -282,9 +281,11 @@ impl Execution {
 
     /// After failure: what a block that holds it would charge. A failed transaction still uses up its nonce.
     fn charge(&mut self, tx: &VersionedTransaction, err: TransactionError, executed: bool) {
-        let program_missing = tx.message.instructions().iter().any(|instruction| {
-            self.pre.get(usize::from(instruction.program_id_index)).is_none_or(Option::is_none)
-        });
+        let program_missing = tx
+            .message
+            .instructions()
+            .iter()
+            .any(|instruction| self.pre.get(usize::from(instruction.program_id_index)).is_none_or(Option::is_none));
         let err = match err {
             TransactionError::InvalidProgramForExecution if program_missing => TransactionError::ProgramAccountNotFound,
             err => err,
@@ -325,7 +326,8 @@ impl Execution {
     pub(crate) fn loaded_size(&self, message: &VersionedMessage) -> u32 {
         let tables = message.address_table_lookups().unwrap_or_default().len() * 8248;
         let accounts = self.keys.iter().zip(&self.pre).filter(|(key, _)| **key != instructions::ID);
-        let sum: usize = accounts.map(|(_, account)| account.as_ref().map_or(0, |account| 64 + account.data().len())).sum();
+        let sum: usize =
+            accounts.map(|(_, account)| account.as_ref().map_or(0, |account| 64 + account.data().len())).sum();
         u32::try_from(tables + sum).unwrap_or(u32::MAX)
     }
 }
@@ -370,7 +372,8 @@ pub(crate) fn is_nonce_valid(message: &VersionedMessage, source: Source<'_>) -> 
         let account = source(message.static_account_keys().get(nonce_index(message)?)?)?;
         let authority = Address::from(*account.data().get(8..)?.first_chunk::<32>()?);
         let signs = message.instructions().first()?.accounts.iter().any(|at| {
-            message.is_signer(usize::from(*at)) && message.static_account_keys().get(usize::from(*at)) == Some(&authority)
+            message.is_signer(usize::from(*at))
+                && message.static_account_keys().get(usize::from(*at)) == Some(&authority)
         });
         Some(signs && is_nonce_with(&account, message.recent_blockhash()))
     };

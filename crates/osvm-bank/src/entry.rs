@@ -6,7 +6,9 @@
 use solana_account::{Account, AccountSharedData, ReadableAccount, WritableAccount};
 use solana_address::Address;
 use solana_hash::Hash;
-use solana_message::{compiled_instruction::CompiledInstruction, inner_instruction::InnerInstruction, v0::LoadedAddresses};
+use solana_message::{
+    compiled_instruction::CompiledInstruction, inner_instruction::InnerInstruction, v0::LoadedAddresses,
+};
 use solana_signature::Signature;
 
 use crate::{
@@ -110,7 +112,8 @@ fn encode_writes<'a>(e: &mut Enc, writes: impl ExactSizeIterator<Item = WriteWit
                 return None;
             }
             let start = a.iter().zip(b).position(|(x, y)| x != y).unwrap_or(b.len());
-            let end = b.len() - a[start..].iter().rev().zip(b[start..].iter().rev()).take_while(|(x, y)| x == y).count();
+            let end =
+                b.len() - a[start..].iter().rev().zip(b[start..].iter().rev()).take_while(|(x, y)| x == y).count();
             (end - start < b.len() / 2).then_some(start..end)
         });
         match patch {
@@ -404,9 +407,8 @@ fn decode_meta(d: &mut Dec<'_>, fee: u64) -> Result<TransactionMeta, Malformed> 
             },
         })
     };
-    let line = |d: &mut Dec<'_>| {
-        String::from_utf8(d.bytes()?.to_vec()).map_err(|_| Malformed("a log line is not UTF-8"))
-    };
+    let line =
+        |d: &mut Dec<'_>| String::from_utf8(d.bytes()?.to_vec()).map_err(|_| Malformed("a log line is not UTF-8"));
     let meta = TransactionMeta {
         err,
         fee,
@@ -418,7 +420,10 @@ fn decode_meta(d: &mut Dec<'_>, fee: u64) -> Result<TransactionMeta, Malformed> 
         logs: list(d, 4, line)?,
         return_data: if d.bool()? { Some((d.address()?, d.bytes()?.to_vec())) } else { None },
         units: d.u64()?,
-        loaded_addresses: LoadedAddresses { writable: list(d, 32, |d| d.address())?, readonly: list(d, 32, |d| d.address())? },
+        loaded_addresses: LoadedAddresses {
+            writable: list(d, 32, |d| d.address())?,
+            readonly: list(d, 32, |d| d.address())?,
+        },
     };
     d.end()?;
     Ok(meta)

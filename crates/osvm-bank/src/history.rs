@@ -139,13 +139,6 @@ impl History {
         self.hashes.get(hash).copied()
     }
 
-    /// Valid blockhashes with their heights, newest first.
-    pub(crate) fn hashes(&self) -> Vec<(Hash, u64)> {
-        let mut all: Vec<_> = self.hashes.iter().map(|(hash, height)| (*hash, *height)).collect();
-        all.sort_unstable_by_key(|(_, height)| std::cmp::Reverse(*height));
-        all
-    }
-
     fn block_place(&self, slot: u64) -> Option<&BlockPlace> {
         let at = self.blocks.binary_search_by_key(&slot, |block| block.record.slot).ok()?;
         self.blocks.get(at)

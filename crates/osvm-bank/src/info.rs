@@ -102,7 +102,11 @@ impl LedgerInfo {
             }
             let text = serde_json::to_vec(key.as_slice()).unwrap_or_default();
             let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-            file.and_then(|mut file| file.write_all(&text)).map_err(|source| Error::Io { what: "write", path, source })?;
+            file.and_then(|mut file| file.write_all(&text)).map_err(|source| Error::Io {
+                what: "write",
+                path,
+                source,
+            })?;
         }
         Ok(())
     }
@@ -117,6 +121,8 @@ fn read_key(path: &Path) -> Result<Option<Keypair>, Error> {
     let bytes: Option<Vec<u8>> = serde_json::from_slice(&text).ok();
     match bytes.and_then(|bytes| Keypair::try_from(bytes.as_slice()).ok()) {
         Some(key) => Ok(Some(key)),
-        None => Err(Error::Config(format!("{} is not a key file: delete it, or put a valid one there", path.display()))),
+        None => {
+            Err(Error::Config(format!("{} is not a key file: delete it, or put a valid one there", path.display())))
+        }
     }
 }

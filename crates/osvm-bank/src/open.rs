@@ -65,7 +65,8 @@ pub(crate) fn open(config: &Config) -> Result<Opened, Error> {
     };
     fs::create_dir_all(&dir).map_err(io("make the folder", &dir))?;
     let lock_path = dir.join(LOCK);
-    let lock = File::options().write(true).create(true).truncate(false).open(&lock_path).map_err(io("open", &lock_path))?;
+    let lock =
+        File::options().write(true).create(true).truncate(false).open(&lock_path).map_err(io("open", &lock_path))?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(Error::InUse(dir)),
@@ -172,7 +173,10 @@ fn recover(config: &Config, dir: &Path) -> Result<(Log, State, u64), Error> {
         return Err(Error::Corrupt { path: dir.into(), offset: 0, why: "the log ends before the snapshot".into() });
     }
     if torn > 0 {
-        tracing::warn!("cut {torn} bytes off the log in {}: a write that a crash interrupted; nothing acknowledged was in it", dir.display());
+        tracing::warn!(
+            "cut {torn} bytes off the log in {}: a write that a crash interrupted; nothing acknowledged was in it",
+            dir.display()
+        );
     }
     state.files = files;
     info.write_files(dir)?;

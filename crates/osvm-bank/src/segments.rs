@@ -85,6 +85,66 @@ impl SegmentFiles {
     }
 }
 
+/// A place in the log to read on from.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    segment: u32,
+    offset: u64,
+    next: u64,
+}
+
+/// Frames are read in pieces of about this size.
+const READ_BYTES: usize = 1 << 20;
+
+impl SegmentFiles {
+    /// At the first entry that is kept.
+    pub(crate) fn cursor(&self) -> io::Result<Cursor> {
+        let mut bytes = [0; HEADER as usize];
+        self.files.front().ok_or_else(|| io::Error::other("there is no log"))?.read_exact_at(&mut bytes, 0)?;
+        let next = Dec(&bytes[40..]).u64().map_err(io::Error::other)?;
+        Ok(Cursor { segment: self.first, offset: HEADER, next })
+    }
+}
+
+impl Cursor {
+    /// The next whole frames, up to entry `last`, which must be in the files. None: all are read.
+    pub(crate) fn read(&mut self, files: &SegmentFiles, last: u64) -> io::Result<Option<Vec<u8>>> {
+        if self.next > last {
+            return Ok(None);
+        }
+        let file = files.get(self.segment).ok_or_else(|| io::Error::other("the segment is no longer kept"))?;
+        let left = file.metadata()?.len().saturating_sub(self.offset) as usize;
+        if left == 0 {
+            self.segment += 1;
+            self.offset = HEADER;
+            return self.read(files, last);
+        }
+        let mut bytes = vec![0; left.min(READ_BYTES)];
+        file.read_exact_at(&mut bytes, self.offset)?;
+        if bytes.len() == READ_BYTES && frame_size(&bytes) > READ_BYTES {
+            bytes = files.read(Location { segment: self.segment, offset: self.offset as u32 })?;
+        }
+        let mut end = 0;
+        while self.next <= last && end < bytes.len() {
+            let frame = match parse_frame(&bytes[end..]) {
+                Ok(frame) if frame.seq == self.next => frame,
+                Err(_) if end > 0 => break,
+                Ok(_) => return Err(io::Error::other("an entry is missing")),
+                Err(err) => return Err(io::Error::other(err)),
+            };
+            end += frame.size;
+            self.next += 1;
+        }
+        bytes.truncate(end);
+        self.offset += end as u64;
+        Ok(Some(bytes))
+    }
+}
+
+fn frame_size(bytes: &[u8]) -> usize {
+    Dec(bytes).u32().map_or(0, |len| len as usize + FRAME_HEAD)
+}
+
 /// A segment as the log knows it.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -127,7 +187,10 @@ impl Log {
         let mut files = SegmentFiles::default();
         files.push(0, file.clone());
         let segments = VecDeque::from([segment]);
-        Ok((Self { dir: dir.into(), genesis, segments, file, len: HEADER, dirty: false, begun: Vec::new(), quota }, files))
+        Ok((
+            Self { dir: dir.into(), genesis, segments, file, len: HEADER, dirty: false, begun: Vec::new(), quota },
+            files,
+        ))
     }
 
     /// Opens an existing log and calls `each` for each entry in it. A torn end is cut off; its length is returned.
@@ -193,7 +256,11 @@ impl Log {
         let Some((file, len)) = last else {
             return Err(Error::Corrupt { path: dir.into(), offset: 0, why: "there is no log in it".into() });
         };
-        Ok((Self { dir: dir.into(), genesis, segments, file, len, dirty: false, begun: Vec::new(), quota }, files, torn))
+        Ok((
+            Self { dir: dir.into(), genesis, segments, file, len, dirty: false, begun: Vec::new(), quota },
+            files,
+            torn,
+        ))
     }
 
     /// Appends whole frames with one write. After an error nothing of them is in the log.
@@ -203,7 +270,9 @@ impl Log {
             self.dirty = false;
         }
         if let Some(quota) = &self.quota
-            && quota.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(frames.len() as u64)).is_err()
+            && quota
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(frames.len() as u64))
+                .is_err()
         {
             // As a full disk does: a part is written.
             self.dirty = true;

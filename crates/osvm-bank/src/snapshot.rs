@@ -111,9 +111,8 @@ impl Writer {
 
     pub(crate) fn accounts(&mut self, accounts: &[(Address, AccountSharedData)]) -> Result<(), Error> {
         self.count += accounts.len() as u64;
-        let write = |out: &mut BufWriter<File>| {
-            encode_accounts(accounts).iter().try_for_each(|piece| write_frame(out, piece))
-        };
+        let write =
+            |out: &mut BufWriter<File>| encode_accounts(accounts).iter().try_for_each(|piece| write_frame(out, piece));
         write(&mut self.out).map_err(|source| Error::Io { what: "write", path: self.dir.join(TEMPORARY), source })
     }
 

@@ -164,7 +164,13 @@ impl State {
 
     /// Seals the slot being filled and begins the next one. Undo maps up to `keep_after` go. Returns what sealing wrote and what the
     /// beginning wrote.
-    pub(crate) fn apply_block(&mut self, seq: u64, record: BlockRecord, failed: u32, keep_after: u64) -> (Writes, Writes) {
+    pub(crate) fn apply_block(
+        &mut self,
+        seq: u64,
+        record: BlockRecord,
+        failed: u32,
+        keep_after: u64,
+    ) -> (Writes, Writes) {
         let mut sealed = Writes::new();
         if record.reward > 0 {
             let mut account = self.store.get(&record.leader).cloned().unwrap_or_else(empty_account);

@@ -21,7 +21,8 @@ const RECENT_BLOCKHASHES: usize = 150;
 pub(crate) const MOVING: [Address; 3] = [slot_hashes::ID, recent_blockhashes::ID, clock::ID];
 
 fn with_data(store: &Store, address: &Address, data: Vec<u8>) -> AccountSharedData {
-    let mut account = store.get(address).cloned().unwrap_or_else(|| AccountSharedData::new(1, 0, &solana_sdk_ids::sysvar::ID));
+    let mut account =
+        store.get(address).cloned().unwrap_or_else(|| AccountSharedData::new(1, 0, &solana_sdk_ids::sysvar::ID));
     account.set_data_from_slice(&data);
     account
 }

@@ -61,7 +61,7 @@ pub(crate) enum Command {
     SetAccounts { accounts: Vec<(Address, AccountSharedData)>, reply: SyncSender<Result<(), Error>> },
     Attach(Box<crate::Link>),
     Peer(PeerEvent),
-    HandOver { asked: Instant, timeout: Duration, reply: SyncSender<Result<HandedOver, Error>> },
+    HandOver { asked: Instant, waiting: u64, timeout: Duration, reply: SyncSender<Result<HandedOver, Error>> },
     Lead { reply: SyncSender<Result<(), Error>> },
     SnapshotDone { oldest_kept: u64 },
     Shutdown { reply: SyncSender<Result<(), Error>> },
@@ -101,6 +101,7 @@ pub(crate) struct Writer {
     pub(crate) entries_since_snapshot: u64,
     pub(crate) snapshot_running: bool,
     pub(crate) airdrops: u32,
+    pub(crate) receiving: Option<crate::follow::Receiving>,
 }
 
 fn unix_now() -> i64 {
@@ -164,7 +165,9 @@ impl Writer {
             Command::SetAccounts { accounts, reply } => drop(reply.send(self.set_accounts(accounts))),
             Command::Attach(link) => self.attach(*link),
             Command::Peer(event) => self.peer_event(event),
-            Command::HandOver { asked, timeout, reply } => drop(reply.send(self.hand_over(asked, timeout))),
+            Command::HandOver { asked, waiting, timeout, reply } => {
+                drop(reply.send(self.hand_over(asked, waiting, timeout)));
+            }
             Command::Lead { reply } => drop(reply.send(self.lead())),
             Command::SnapshotDone { oldest_kept } => self.snapshot_done(oldest_kept),
             Command::Shutdown { reply } => {
@@ -313,7 +316,8 @@ impl Writer {
         let blockhash = block.blockhash;
         let faucet = info.faucet_key();
         let transfer = solana_system_interface::instruction::transfer(&info.faucet(), &to, lamports);
-        let mut message = Message::new_with_blockhash(std::slice::from_ref(&transfer), Some(&info.faucet()), &blockhash);
+        let mut message =
+            Message::new_with_blockhash(std::slice::from_ref(&transfer), Some(&info.faucet()), &blockhash);
         let taken = |message: &Message| {
             let hash = solana_message::VersionedMessage::Legacy(message.clone()).hash();
             batch.messages.contains(&hash) || state.history.has_message(&hash)
@@ -433,7 +437,10 @@ impl Writer {
                 let why = err.to_string();
                 let old = self.shared.disk_error.lock().replace(why.clone());
                 if old.as_ref() != Some(&why) {
-                    tracing::error!("cannot write the ledger in {}: {why}; writes are refused until it can", self.dir.display());
+                    tracing::error!(
+                        "cannot write the ledger in {}: {why}; writes are refused until it can",
+                        self.dir.display()
+                    );
                 }
                 None
             }
