@@ -230,9 +230,12 @@ impl Writer {
             peer.live = true;
             // It has what it sent.
             peer.acks.entry(seq);
-            peer.send(&Message::TokenAck(seq));
+            self.shared.in_sync.store(true, Ordering::SeqCst);
         }
         self.begin_leading();
+        if let Some(peer) = &self.peer {
+            peer.send(&Message::TokenAck(seq));
+        }
         Ok(())
     }
 

@@ -1,5 +1,5 @@
 //! What the bank's tests share.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::{
     sync::{
@@ -83,7 +83,7 @@ pub fn wait_sealed(bank: &Bank, slot: u64) {
     let (sender, events) = sync_channel(1024);
     bank.subscribe(Box::new(move |event: &Arc<BankEvent>| {
         if let BankEvent::Slot(event) = &**event {
-            drop(sender.try_send(event.slot));
+            let _ = sender.try_send(event.slot);
         }
     }));
     while bank.view().slot(Commitment::Confirmed) < slot {
