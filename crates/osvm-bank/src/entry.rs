@@ -428,3 +428,47 @@ fn decode_meta(d: &mut Dec<'_>, fee: u64) -> Result<TransactionMeta, Malformed> 
     d.end()?;
     Ok(meta)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn garbage_in_a_frame_is_an_error_and_never_a_panic(kind in 0u8..5, payload in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let mut bytes = Vec::new();
+            frame(&mut bytes, 7, kind, |e| e.raw(&payload));
+            let parsed = parse_frame(&bytes).unwrap();
+            prop_assert_eq!((parsed.seq, parsed.size), (7, bytes.len()));
+            drop(parsed.entry());
+            drop(parsed.transaction());
+            drop(parsed.entry_without_writes());
+        }
+
+        #[test]
+        fn an_image_gives_the_new_account_from_the_old(
+            old in proptest::collection::vec(any::<u8>(), 0..2000), at in 0usize..2000, piece in proptest::collection::vec(any::<u8>(), 0..50),
+        ) {
+            let mut new = old.clone();
+            for (n, byte) in piece.iter().enumerate() {
+                if let Some(place) = new.get_mut(at + n) { *place = *byte; }
+            }
+            let account = |data: &[u8]| AccountSharedData::from(Account { lamports: 5, data: data.to_vec(), ..Account::default() });
+            let (old, new, address) = (account(&old), account(&new), Address::new_unique());
+            let mut bytes = Vec::new();
+            frame_accounts(&mut bytes, 1, 1, [(&address, &new, Some(&old))].into_iter());
+            let Entry::Accounts { writes, .. } = parse_frame(&bytes).unwrap().entry().unwrap() else { panic!("another kind") };
+            prop_assert_eq!(writes[0].1.clone().resolve(Some(&old)).unwrap(), new);
+        }
+
+        #[test]
+        fn one_wrong_bit_is_noticed(bit in 0usize..8 * 100) {
+            let mut bytes = Vec::new();
+            frame_block(&mut bytes, 3, &BlockRecord::default(), 0);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(parse_frame(&bytes).is_err());
+        }
+    }
+}

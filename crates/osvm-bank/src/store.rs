@@ -152,3 +152,63 @@ impl Store {
         all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Copy = BTreeMap<Address, u64>;
+
+    fn account(lamports: u64) -> AccountSharedData {
+        // Two owners, so that the index changes too.
+        AccountSharedData::new(lamports, 0, &Address::from([lamports as u8 % 2 + 1; 32]))
+    }
+
+    proptest! {
+        /// Against a model that keeps a whole copy of each slot.
+        #[test]
+        fn the_past_reads_as_it_was(
+            slots in proptest::collection::vec(proptest::collection::vec((0u8..12, 0u64..4), 0..8), 1..12),
+            keep in 0usize..6,
+        ) {
+            let (mut store, mut copies) = (Store::new(), Vec::<Copy>::new());
+            for (slot, writes) in slots.iter().enumerate() {
+                store.begin_slot(slot as u64, (slot as u64).saturating_sub(keep as u64 + 1));
+                let mut copy = copies.last().cloned().unwrap_or_default();
+                for (key, lamports) in writes {
+                    let address = Address::from([*key; 32]);
+                    store.write(address, account(*lamports));
+                    if *lamports == 0 { copy.remove(&address) } else { copy.insert(address, *lamports) };
+                }
+                copies.push(copy);
+                prop_assert_eq!(store.len(), copies[slot].len());
+                for (past, copy) in copies.iter().enumerate().skip((slot + 1).saturating_sub(keep + 1)) {
+                    for key in 0..12 {
+                        let address = Address::from([key; 32]);
+                        let found = store.get_at(&address, past as u64).map(|account| account.lamports());
+                        prop_assert_eq!(found, copy.get(&address).copied(), "key {} at slot {} of {}", key, past, slot);
+                    }
+                    let mut all = Copy::new();
+                    for part in 0..12 {
+                        all.extend(store.shard_at(part, past as u64).iter().map(|(address, account)| (*address, account.lamports())));
+                    }
+                    prop_assert_eq!(&all, copy);
+                    for owner in [1, 2] {
+                        let owner = Address::from([owner; 32]);
+                        let candidates = store.candidates(Index::Program, &owner, past as u64);
+                        let owned: KeySet<Address> = candidates.iter().copied().filter(|address| {
+                            store.get_at(address, past as u64).is_some_and(|account| *account.owner() == owner)
+                        }).collect();
+                        let expected = copy.iter().filter(|(_, lamports)| *account(**lamports).owner() == owner).count();
+                        prop_assert_eq!(owned.len(), expected);
+                        prop_assert_eq!(candidates.iter().collect::<KeySet<_>>().len(), candidates.len());
+                    }
+                }
+            }
+        }
+    }
+}
