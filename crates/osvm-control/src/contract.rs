@@ -13,8 +13,8 @@ use crate::exchange::{Answer, ExchangeError, exchange};
 
 /// For an instance to say what it is.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
-/// For a hand-over; what waits at the gateway waits no longer than that.
-const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a hand-over. Well within what a request waits at the gateway, so that one whose answer is lost fails none.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// For an instance to take over without a token.
 const LEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of the replication stream that are under way within the daemon, each direction.

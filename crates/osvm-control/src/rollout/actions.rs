@@ -9,7 +9,12 @@ use osvm_model::{
 };
 use osvm_runtime::choose;
 
-use super::{Rollout, machine::Action, machine::Event, watch::why};
+use super::{
+    Rollout,
+    machine::Action,
+    machine::Event,
+    watch::{DEATH_NOTICE, why},
+};
 use crate::{
     Purpose, Subject,
     contract::{self, NotHandedOver, Pipe},
@@ -151,7 +156,13 @@ impl Rollout<'_> {
                 ));
                 Ok(())
             }
-            Err(error @ (NotHandedOver::Refused(_) | NotHandedOver::Unclear(_))) => Err(chain(&error)),
+            Err(error) => {
+                if matches!(error, NotHandedOver::Unclear(_)) {
+                    // If one of the two died, that is what is told and acted on.
+                    tokio::time::sleep(DEATH_NOTICE).await;
+                }
+                Err(chain(&error))
+            }
         }
     }
 

@@ -20,8 +20,8 @@ const INTERVAL: Duration = Duration::from_millis(250);
 const FAILURES: u32 = 3;
 /// For the old instance to follow the new one after the hand-over.
 const FOLLOW_TIMEOUT: Duration = Duration::from_secs(5);
-/// When the replication stream ends, the death of an instance that caused it is noticed within this time.
-const DEATH_NOTICE: Duration = Duration::from_millis(300);
+/// When a stream ends, the death of an instance that caused it is noticed within this time.
+pub(super) const DEATH_NOTICE: Duration = Duration::from_millis(300);
 
 impl Rollout<'_> {
     /// Makes the checks again and again, and returns why they fail if they do. `rounds` counts those that passed.

@@ -49,7 +49,9 @@ pub(crate) fn spawn_new(ctx: Arc<Context>, name: ServiceName) -> Handle {
 
 fn make(ctx: Arc<Context>, name: ServiceName, adopts: bool) -> Handle {
     let (commands, inbox) = mpsc::channel(QUEUE);
-    let (condition, watched) = watch::channel(Condition::default());
+    // Whoever asks before the task adopted what there is must not be told that the service is stopped.
+    let wanted = adopts && matches!(ctx.store.service(&name), Ok(Some(service)) if service.wanted);
+    let (condition, watched) = watch::channel(Condition { wanted, ..Condition::default() });
     let gate = Gate::default();
     let handle = Handle::new(name.clone(), commands, watched, gate.clone());
     let actor = Actor {
