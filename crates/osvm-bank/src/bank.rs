@@ -112,7 +112,7 @@ impl Bank {
             syncer: Syncer::start().map_err(spawn_failed)?,
             peer: None,
             next_peer: 0,
-            entries_since_snapshot: opened.replayed,
+            work_since_snapshot: opened.replayed,
             snapshot_running: false,
             airdrops: 0,
             receiving: None,

@@ -189,7 +189,7 @@ impl Engine {
         }
         let pre: Vec<_> = keys.iter().map(|key| self.get(key).cloned()).collect();
         // A panic in there must not take the node down. It reads only.
-        let result = catch_unwind(AssertUnwindSafe(|| self.svm.simulate_transaction(tx.clone())));
+        let result = catch_unwind(AssertUnwindSafe(|| self.svm.simulate_transaction(tx.clone()).map_err(Box::new)));
         let mut run = Execution { keys, loaded, post: pre.clone(), pre, ..Execution::default() };
         match result {
             Ok(Ok(done)) => {

@@ -107,7 +107,7 @@ impl Writer {
             return Err("history is missing".into());
         }
         file.finish().map_err(|err| err.to_string())?;
-        self.entries_since_snapshot = 0;
+        self.work_since_snapshot = 0;
         start_at(&mut self.shared.state.write(), head);
         self.shared.in_sync.store(true, Ordering::SeqCst);
         self.acknowledge(seq)

@@ -30,7 +30,7 @@ pub(crate) struct Opened {
     /// None on a standby.
     pub(crate) log: Option<Log>,
     pub(crate) state: State,
-    /// Entries that the newest snapshot does not have.
+    /// What replaying what the newest snapshot does not have took, as [`crate::writer::work`] counts.
     pub(crate) replayed: u64,
     pub(crate) holds: Holds,
 }
@@ -165,7 +165,7 @@ fn recover(config: &Config, dir: &Path) -> Result<(Log, State, u64), Error> {
             start_at(&mut state, head);
             return Ok(());
         }
-        replayed += 1;
+        replayed += crate::writer::work(1, frame.size);
         state.apply(frame.seq, at, frame.entry()?, None)
     };
     let (log, files, torn) = Log::open(dir, info.genesis_hash, config.disk_quota.clone(), each)?;

@@ -10,10 +10,10 @@ use crate::{
     writer::{Command, Writer},
 };
 
-/// Entries after which a new snapshot is worth its cost: replaying so many takes about a second.
-const ENTRIES: u64 = 300_000;
-/// A clean end writes a snapshot only if a start would replay at least so many.
-const ENTRIES_AT_END: u64 = 20_000;
+/// Work after which a new snapshot is worth its cost: replaying so many small entries takes about a second.
+const WORK: u64 = 300_000;
+/// A clean end writes a snapshot only if a start would replay at least so much.
+const WORK_AT_END: u64 = 20_000;
 
 /// Writes the finalized state of the ledger to a file. False: there is one of it already.
 fn take(shared: &Shared, dir: &Path, commitment: Commitment) -> Result<bool, Error> {
@@ -42,10 +42,10 @@ fn take(shared: &Shared, dir: &Path, commitment: Commitment) -> Result<bool, Err
 impl Writer {
     /// Takes a snapshot in the background if enough has happened since the last one.
     pub(crate) fn maybe_snapshot(&mut self) {
-        if self.snapshot_running || self.entries_since_snapshot < ENTRIES {
+        if self.snapshot_running || self.work_since_snapshot < WORK {
             return;
         }
-        self.entries_since_snapshot = 0;
+        self.work_since_snapshot = 0;
         let (shared, dir, sender) = (self.shared.clone(), self.dir.clone(), self.sender.clone());
         let spawned = thread::Builder::new().name("bank-snapshot".into()).spawn(move || {
             if let Err(err) = take(&shared, &dir, Commitment::Finalized) {
@@ -75,7 +75,7 @@ impl Writer {
 
     /// At a clean end, when everything is sealed: the next start replays nothing.
     pub(crate) fn final_snapshot(&mut self) -> Result<(), Error> {
-        if self.entries_since_snapshot < ENTRIES_AT_END || !self.shared.state.read().complete {
+        if self.work_since_snapshot < WORK_AT_END || !self.shared.state.read().complete {
             return Ok(());
         }
         take(&self.shared, &self.dir, Commitment::Finalized).map(drop)

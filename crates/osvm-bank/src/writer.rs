@@ -98,7 +98,7 @@ pub(crate) struct Writer {
     pub(crate) next_peer: u64,
     pub(crate) role: Role,
     pub(crate) next_tick: Instant,
-    pub(crate) entries_since_snapshot: u64,
+    pub(crate) work_since_snapshot: u64,
     pub(crate) snapshot_running: bool,
     pub(crate) airdrops: u32,
     pub(crate) receiving: Option<crate::follow::Receiving>,
@@ -427,7 +427,7 @@ impl Writer {
                         state.files.push(id, file);
                     }
                 }
-                self.entries_since_snapshot += count;
+                self.work_since_snapshot += work(count, frames.len());
                 if self.shared.disk_error.lock().take().is_some() {
                     tracing::info!("the ledger can be written again");
                 }
@@ -551,6 +551,13 @@ impl Writer {
         synced.map_err(io)?;
         self.final_snapshot()
     }
+}
+
+/// What replaying entries costs, in units of a small entry.
+pub(crate) fn work(entries: u64, bytes: usize) -> u64 {
+    /// Reading and copying so many bytes costs as much as an entry of its own.
+    const BYTES: u64 = 4096;
+    entries + bytes as u64 / BYTES
 }
 
 /// Compute limit of an airdrop that must differ from another one, and how many such there are.
