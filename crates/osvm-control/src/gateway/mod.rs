@@ -49,6 +49,8 @@ const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
 const RESTART_PAUSE: Duration = Duration::from_millis(10);
 /// Longest pause before it is started again.
 const RESTART_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// Pause before a table that the gateway did not take is sent again.
+const PUSH_PAUSE: Duration = Duration::from_millis(500);
 /// A gateway that lived so long was sound: the next restart comes without much ado.
 const SOUND_AFTER: Duration = Duration::from_secs(10);
 /// For the gateway to end by itself when it is stopped.
@@ -139,6 +141,7 @@ impl Gateway {
             pid: Arc::clone(&pid),
             pause: RESTART_PAUSE,
             started: Instant::now(),
+            behind: false,
         };
         supervisor.adopt().await?;
         tokio::spawn(supervisor.run(inbox));
@@ -209,6 +212,8 @@ struct Supervisor {
     pid: Arc<AtomicU32>,
     pause: Duration,
     started: Instant,
+    /// The newest table is not in force.
+    behind: bool,
 }
 
 impl Supervisor {
@@ -221,8 +226,15 @@ impl Supervisor {
                     None => std::future::pending().await,
                 }
             };
+            let again =
+                async { if self.behind { tokio::time::sleep(PUSH_PAUSE).await } else { std::future::pending().await } };
             tokio::select! {
                 exit = died => self.restart(&exit.to_string()).await,
+                () = again => {
+                    if let Err(error) = self.push().await {
+                        tracing::warn!(error = chain(&error), "the gateway still does not take the routes");
+                    }
+                }
                 request = inbox.recv() => match request {
                     Some(Request::Reserve { service, addrs, reply }) => {
                         let _ = reply.send(self.reserve(&service, &addrs));
@@ -321,8 +333,14 @@ impl Supervisor {
         }
     }
 
-    /// Sends the newest table.
+    /// Sends the newest table. If it does not arrive it is sent again later.
     async fn push(&mut self) -> Result<RoutesApplied, GatewayError> {
+        let pushed = self.push_once().await;
+        self.behind = pushed.is_err();
+        pushed
+    }
+
+    async fn push_once(&mut self) -> Result<RoutesApplied, GatewayError> {
         let deadline = Instant::now() + APPLY_TIMEOUT;
         loop {
             let table = table::build(self.version, &self.services);

@@ -189,9 +189,7 @@ impl Rollout<'_> {
         });
         self.new_state(InstanceState::Ready);
         self.old_state(InstanceState::Draining);
-        let previous = Some(self.from.number);
-        let noted = self.ctx.store.set_serving(&self.service, self.to.number, self.new_volume, previous);
-        noted.map_err(|error| why("cannot note the shift", &error))
+        self.serve_new()
     }
 
     async fn drain(&mut self) -> Result<(), String> {
@@ -236,7 +234,12 @@ impl Rollout<'_> {
     }
 
     async fn retire(&mut self) -> Result<(), String> {
-        self.route(&[(true, BackendRole::Active)], false).await?;
+        // Done already, unless the shift failed or an earlier daemon died in it.
+        self.serve_new()?;
+        if let Err(error) = self.route(&[(true, BackendRole::Active)], false).await {
+            // The gateway gets the table once it takes one again.
+            tracing::warn!(error, "cannot take the old instance off the gateway");
+        }
         self.reports.say(format!("revision {} ended", self.from.number));
         // The new leader must not wait for an old instance that is ending.
         self.pipe = None;
@@ -294,6 +297,13 @@ impl Rollout<'_> {
     }
 
     // ---- parts ----
+
+    /// Notes that the new revision and its state serve.
+    fn serve_new(&mut self) -> Result<(), String> {
+        let previous = Some(self.from.number);
+        let noted = self.ctx.store.set_serving(&self.service, self.to.number, self.new_volume, previous);
+        noted.map_err(|error| why("cannot note that the new revision serves", &error))
+    }
 
     /// Notes that the old revision and its state serve.
     fn serve_old(&mut self) -> Result<(), String> {

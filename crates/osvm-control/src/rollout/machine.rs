@@ -106,6 +106,8 @@ pub(crate) struct State {
     token: Token,
     route: Route,
     old_alive: bool,
+    /// What new acknowledges is on old too. Not so once the replication stream is gone, with the daemon that held it.
+    old_follows: bool,
     new_alive: bool,
     /// Requests may have gone to new.
     shifted: bool,
@@ -128,6 +130,7 @@ impl State {
             token: Token::Old,
             route: Route::Old,
             old_alive: true,
+            old_follows: true,
             new_alive: false,
             shifted: false,
             hurry: false,
@@ -138,12 +141,12 @@ impl State {
     pub(crate) fn finish(handover: bool, old_alive: bool) -> Self {
         Self {
             step: Step::Doing(Action::Shift),
-            token: Token::New,
+            token: if handover { Token::New } else { Token::Old },
             route: Route::Changing,
             old_alive,
             new_alive: true,
             shifted: true,
-            // The replication stream died with the daemon: old does not follow.
+            old_follows: !handover,
             hurry: handover || !old_alive,
             ..Self::begin(handover)
         }
@@ -279,7 +282,6 @@ impl State {
         match action {
             // It cannot be undone any more: new is started again on its state, as any instance that dies.
             Action::Retire => self,
-            Action::Shift | Action::Drain | Action::Watch if !self.old_alive => self.go(Action::Retire),
             Action::HoldBack | Action::EndNew | Action::Lead | Action::RouteOld | Action::LeaveOld => self,
             _ => self.undone(),
         }
@@ -317,9 +319,12 @@ impl State {
         self.go(Action::Shift)
     }
 
-    /// Begins the undo.
+    /// Begins the undo. Once new has the right to write and old does not have all that it acknowledged, there is none: the rollout is
+    /// finished, and if new is dead it is started again on its state, as any instance that dies.
     fn undone(self) -> Self {
-        if !self.old_alive {
+        if self.token == Token::New && !(self.old_alive && self.old_follows) {
+            self.go(Action::Retire)
+        } else if !self.old_alive {
             self.go(Action::EndNew)
         } else if self.token != Token::Old {
             self.go(Action::HoldBack)
@@ -335,3 +340,6 @@ impl State {
         if self.shifted { RolloutOutcome::RolledBack } else { RolloutOutcome::Kept }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -174,17 +174,20 @@ async fn resume_inner(
         }
     }
     let handover = from.spec.handover && to.spec.handover;
+    let shifted = phase >= Phase::Shift;
     let new_leads = match &new {
+        // The token had gone before this phase was noted: the state that new has is the one that counts, even if new is dead.
+        _ if handover && shifted => true,
         None => false,
-        Some(_) if !handover => phase >= Phase::Shift,
+        Some(_) if !handover => shifted,
         Some(new) => contract::status(&new.uds).await.is_ok_and(|status| status.role == Role::Leader),
     };
-    let (state, error) = if phase == Phase::Retire {
+    let (state, error) = if phase == Phase::Retire || (new_leads && new.is_none()) {
         (State::retire(handover, new.is_some()), None)
     } else if new_leads {
         (State::finish(handover, old.is_some()), None)
     } else {
-        let state = State::undo(handover, old.is_some(), new.is_some(), phase >= Phase::Shift);
+        let state = State::undo(handover, old.is_some(), new.is_some(), shifted);
         (state, Some("the daemon ended during the rollout".to_owned()))
     };
     let what = if error.is_none() { "finished" } else { "undone" };

@@ -36,18 +36,15 @@ impl Rollout<'_> {
             old: old.as_ref().map(Live::target),
         };
         let follows = async {
-            match (&old, &mut self.pipe) {
-                (Some(old), Some(pipe)) => {
-                    let why = stops_following(&new, pipe).await;
-                    let message = format!(
-                        "revision {} does not follow any more ({why}) and is ended: there is nothing to go back to",
-                        old.record.revision
-                    );
-                    let note = Note::new(EventKind::Instance, message).service(&old.record.service);
-                    self.ctx.events.note(note.instance(old.record.revision, old.record.generation));
-                    old.process.kill().await;
-                }
-                _ => {}
+            if let (Some(old), Some(pipe)) = (&old, &mut self.pipe) {
+                let why = stops_following(&new, pipe).await;
+                let message = format!(
+                    "revision {} does not follow any more ({why}) and is ended: there is nothing to go back to",
+                    old.record.revision
+                );
+                let note = Note::new(EventKind::Instance, message).service(&old.record.service);
+                self.ctx.events.note(note.instance(old.record.revision, old.record.generation));
+                old.process.kill().await;
             }
             std::future::pending::<String>().await
         };
