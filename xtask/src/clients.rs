@@ -28,7 +28,7 @@ pub(crate) fn run() -> Result<Counts> {
     let mut counts = Counts::default();
     let files = test_files(&js_dir())?;
     let mut node_test = Command::new("node");
-    node_test.args(["--test", "--test-reporter=tap", "--test-concurrency=1"]).args(files);
+    node_test.args(["--test", "--test-reporter=tap", "--test-concurrency=1", "--test-force-exit"]).args(files);
     counts += node.suite("javascript", node_test.current_dir(js_dir()), read_tap)?;
     let mut pytest = Command::new(venv().join("bin/python"));
     pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "--color=no"]).arg(suites().join("python"));

@@ -366,6 +366,8 @@ fn draw(args: &Args, report: &Report) -> Result<(), Error> {
     let swaps: Vec<_> = report.windows.iter().take(args.swaps).collect();
     let (Some(first), Some(last)) = (swaps.first(), swaps.last()) else { return Ok(()) };
     let (from, to) = (first.begin_us.saturating_sub(2_000_000), last.end_us + 2_000_000);
+    // The windows of what came after are not in the picture.
+    let only = Report { windows: swaps.iter().map(|&window| window.clone()).collect(), ..report.clone() };
     let requests: u64 = swaps.iter().map(|window| window.requests).sum();
     let failed: u64 = swaps.iter().map(|window| window.failed).sum();
     let slowest = swaps.iter().map(|window| window.longest_request_us).max().unwrap_or(0);
@@ -374,6 +376,6 @@ fn draw(args: &Args, report: &Report) -> Result<(), Error> {
         swaps.len(),
         ms(slowest)
     );
-    fs::write(&path, plot::svg(report, from, to, &title))
+    fs::write(&path, plot::svg(&only, from, to, &title))
         .map_err(|source| Error::io(format!("write {}", path.display()), source))
 }
