@@ -199,7 +199,7 @@ impl Manager {
         Ok(lines)
     }
 
-    /// Stops all services and the gateway. The services stay wanted in no case: the next daemon starts none.
+    /// Stops all services and the gateway. The services stay declared and are not wanted any more: the next daemon starts none.
     pub(crate) async fn down(&self) -> Result<(), Failure> {
         let services = self.services.lock().await;
         let stops = services.values().map(|handle| handle.stop());

@@ -23,7 +23,7 @@ const CHECK_PAUSE: Duration = Duration::from_millis(2);
 /// Longest pause between two rounds of checks.
 const CHECK_PAUSE_MAX: Duration = Duration::from_millis(100);
 /// Lines of its log that are told when an instance ends by itself.
-const LAST_WORDS: usize = 3;
+const LAST_WORDS: usize = 1;
 /// The most that is told of one such line, in characters.
 const LINE_LIMIT: usize = 300;
 
@@ -126,7 +126,7 @@ impl Live {
         Ok(())
     }
 
-    /// `: "last line" "but one"`, or nothing if it said nothing.
+    /// `: the last line of its log`, or nothing if it said nothing.
     fn last_words(&self, ctx: &Context) -> String {
         let log = ctx.paths.log(&self.record.service, self.record.generation);
         let (lines, _) = osvm_runtime::log::tail(&log, LAST_WORDS).unwrap_or_default();
