@@ -1,6 +1,7 @@
 //! Prints how many transfers a second one bank takes, with the log on disk, alone and with a standby in sync; and how long a start takes.
 //!
 //! `cargo run --release -p osvm-bank --example throughput [TRANSFERS] [ACCOUNTS]`
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "an example ends at the first surprise")]
 
 use std::{
