@@ -113,7 +113,7 @@ impl Bank {
             peer: None,
             next_peer: 0,
             work_since_snapshot: opened.replayed,
-            snapshot_running: false,
+            snapshot: None,
             airdrops: 0,
             receiving: None,
         };

@@ -38,9 +38,21 @@ pub struct Config {
     pub history_slots: u64,
     /// Whether to delete the ledger in [`Config::state_dir`] first.
     pub reset: bool,
-    /// For tests: how many more bytes the log may take before the disk counts as full.
+    /// For tests.
     #[doc(hidden)]
+    pub tuning: Tuning,
+}
+
+/// What tests make small, so that what is rare happens soon.
+#[doc(hidden)]
+#[derive(Clone, Debug, Default)]
+pub struct Tuning {
+    /// How many more bytes the log may take before the disk counts as full.
     pub disk_quota: Option<std::sync::Arc<std::sync::atomic::AtomicU64>>,
+    /// A segment of so many bytes is followed by a new one.
+    pub segment_bytes: Option<u64>,
+    /// Work after which a snapshot is taken.
+    pub snapshot_work: Option<u64>,
 }
 
 impl Default for Config {
@@ -56,7 +68,7 @@ impl Default for Config {
             programs: Vec::new(),
             history_slots: DEFAULT_HISTORY_SLOTS,
             reset: false,
-            disk_quota: None,
+            tuning: Tuning::default(),
         }
     }
 }

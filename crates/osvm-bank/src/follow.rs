@@ -62,7 +62,7 @@ impl Writer {
         let (genesis, last) = (receiving.head.info.genesis_hash, receiving.head.seq);
         if self.log.is_none() {
             let first = parse_frame(frames).map_err(|err| err.to_string())?.seq;
-            let created = Log::create(&self.dir, genesis, first, self.config.disk_quota.clone());
+            let created = Log::create(&self.dir, genesis, first, self.config.tuning.clone());
             let (log, files) = created.map_err(|err| err.to_string())?;
             self.log = Some(log);
             let mut state = self.shared.state.write();
@@ -128,10 +128,11 @@ impl Writer {
             at += frame.size;
         }
         let (segment, base) = self.append(frames, count).ok_or("the disk is full")?;
-        let pinned = self.shared.pinned();
         let mut sealed = false;
         {
             let mut state = self.shared.state.write();
+            // Under the lock: a reader pins under it too.
+            let pinned = self.shared.pinned();
             for (at, seq, slot, entry) in entries {
                 let place = Location { segment, offset: (base + at as u64) as u32 };
                 if let Err(err) = state.apply(seq, place, entry, pinned) {

@@ -32,6 +32,8 @@ mod view;
 mod writer;
 
 pub use bank::{Bank, Link};
+#[doc(hidden)]
+pub use config::Tuning;
 pub use config::{
     Config, DEFAULT_FAUCET_LAMPORTS, DEFAULT_FINALITY_SLOTS, DEFAULT_HISTORY_SLOTS, MIN_HISTORY_SLOTS, Program,
     ProgramLoader,

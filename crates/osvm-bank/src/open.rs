@@ -107,7 +107,7 @@ fn create(config: &Config, dir: &Path) -> Result<(Log, State, u64), Error> {
         leader_post_balance: 0,
         ..BlockRecord::default()
     };
-    let (mut log, files) = Log::create(dir, info.genesis_hash, 1, config.disk_quota.clone())?;
+    let (mut log, files) = Log::create(dir, info.genesis_hash, 1, config.tuning.clone())?;
     let mut frames = Vec::new();
     frame_block(&mut frames, 1, &block, 0);
     log.append(&frames, 1, false).map_err(io("write the log in", dir))?;
@@ -168,7 +168,7 @@ fn recover(config: &Config, dir: &Path) -> Result<(Log, State, u64), Error> {
         replayed += crate::writer::work(1, frame.size);
         state.apply(frame.seq, at, frame.entry()?, None)
     };
-    let (log, files, torn) = Log::open(dir, info.genesis_hash, config.disk_quota.clone(), each)?;
+    let (log, files, torn) = Log::open(dir, info.genesis_hash, config.tuning.clone(), each)?;
     if head.is_some() {
         return Err(Error::Corrupt { path: dir.into(), offset: 0, why: "the log ends before the snapshot".into() });
     }

@@ -10,10 +10,7 @@ use std::{
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use solana_hash::Hash;
@@ -21,6 +18,7 @@ use solana_hash::Hash;
 use crate::{
     Error,
     codec::{Dec, Enc, Malformed},
+    config::Tuning,
     entry::{FRAME_HEAD, Frame, MAX_PAYLOAD, parse_frame},
     history::Location,
 };
@@ -150,7 +148,7 @@ fn frame_size(bytes: &[u8]) -> usize {
 pub(crate) struct Segment {
     pub(crate) id: u32,
     path: PathBuf,
-    /// The slot of its last block, once it has one.
+    /// The slot of its last block. Until it has one, the slot after the segment before.
     pub(crate) last_slot: u64,
 }
 
@@ -164,7 +162,7 @@ pub(crate) struct Log {
     /// Bytes of a failed write may lie behind `len`.
     dirty: bool,
     begun: Vec<(u32, Arc<File>)>,
-    quota: Option<Arc<AtomicU64>>,
+    tuning: Tuning,
 }
 
 /// Where a batch went.
@@ -181,14 +179,14 @@ impl Log {
         dir: &Path,
         genesis: Hash,
         first_seq: u64,
-        quota: Option<Arc<AtomicU64>>,
+        tuning: Tuning,
     ) -> Result<(Self, SegmentFiles), Error> {
         let (segment, file) = new_segment(dir, 0, genesis, first_seq).map_err(io_error("write", &dir.join(name(0))))?;
         let mut files = SegmentFiles::default();
         files.push(0, file.clone());
         let segments = VecDeque::from([segment]);
         Ok((
-            Self { dir: dir.into(), genesis, segments, file, len: HEADER, dirty: false, begun: Vec::new(), quota },
+            Self { dir: dir.into(), genesis, segments, file, len: HEADER, dirty: false, begun: Vec::new(), tuning },
             files,
         ))
     }
@@ -197,7 +195,7 @@ impl Log {
     pub(crate) fn open(
         dir: &Path,
         genesis: Hash,
-        quota: Option<Arc<AtomicU64>>,
+        tuning: Tuning,
         mut each: impl FnMut(Location, Frame<'_>) -> Result<(), Malformed>,
     ) -> Result<(Self, SegmentFiles, u64), Error> {
         let ids = list(dir)?;
@@ -225,7 +223,8 @@ impl Log {
             if *next_seq.get_or_insert(first) != first {
                 return Err(corrupt(0, "it does not begin with the entry that is next"));
             }
-            let mut segment = Segment { id: *id, path: path.clone(), last_slot: 0 };
+            let slot = segments.back().map_or(0, |before: &Segment| before.last_slot + 1);
+            let mut segment = Segment { id: *id, path: path.clone(), last_slot: slot };
             let mut offset = HEADER as usize;
             while offset < bytes.len() {
                 let seq = next_seq.unwrap_or(first);
@@ -257,7 +256,7 @@ impl Log {
             return Err(Error::Corrupt { path: dir.into(), offset: 0, why: "there is no log in it".into() });
         };
         Ok((
-            Self { dir: dir.into(), genesis, segments, file, len, dirty: false, begun: Vec::new(), quota },
+            Self { dir: dir.into(), genesis, segments, file, len, dirty: false, begun: Vec::new(), tuning },
             files,
             torn,
         ))
@@ -269,7 +268,7 @@ impl Log {
             self.file.set_len(self.len)?;
             self.dirty = false;
         }
-        if let Some(quota) = &self.quota
+        if let Some(quota) = &self.tuning.disk_quota
             && quota
                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(frames.len() as u64))
                 .is_err()
@@ -281,9 +280,12 @@ impl Log {
             self.cut();
             return Err(io::ErrorKind::StorageFull.into());
         }
-        if (self.len >= SEGMENT_BYTES && slot_begins) || self.len >= SEGMENT_BYTES_MAX {
+        if (self.len >= self.tuning.segment_bytes.unwrap_or(SEGMENT_BYTES) && slot_begins)
+            || self.len >= SEGMENT_BYTES_MAX
+        {
             let id = self.current().wrapping_add(1);
-            let (segment, file) = new_segment(&self.dir, id, self.genesis, first_seq)?;
+            let (mut segment, file) = new_segment(&self.dir, id, self.genesis, first_seq)?;
+            segment.last_slot = self.segments.back().map_or(0, |before| before.last_slot + 1);
             self.segments.push_back(segment);
             self.file = file.clone();
             self.len = HEADER;

@@ -7,7 +7,7 @@ use crate::{
     shared::{Pin, Shared},
     snapshot::{self, Head},
     store::SHARDS,
-    writer::{Command, Writer},
+    writer::Writer,
 };
 
 /// Work after which a new snapshot is worth its cost: replaying so many small entries takes about a second.
@@ -16,8 +16,8 @@ const WORK: u64 = 300_000;
 const WORK_AT_END: u64 = 20_000;
 
 /// Writes the finalized state of the ledger to a file. False: there is one of it already.
-fn take(shared: &Shared, dir: &Path, commitment: Commitment) -> Result<bool, Error> {
-    let pin: Pin<'_> = shared.pin(commitment);
+fn take(shared: &Shared, dir: &Path) -> Result<bool, Error> {
+    let pin: Pin<'_> = shared.pin(Commitment::Finalized);
     let head = {
         let state = shared.state.read();
         let (Some(info), Some(block), Some(seq)) =
@@ -40,30 +40,34 @@ fn take(shared: &Shared, dir: &Path, commitment: Commitment) -> Result<bool, Err
 }
 
 impl Writer {
-    /// Takes a snapshot in the background if enough has happened since the last one.
+    /// Takes a snapshot in the background if enough has happened since the last one. Called when a slot has ended.
     pub(crate) fn maybe_snapshot(&mut self) {
-        if self.snapshot_running || self.work_since_snapshot < WORK {
+        if self.snapshot.as_ref().is_some_and(thread::JoinHandle::is_finished)
+            && let Some(Ok(oldest_kept)) = self.snapshot.take().map(thread::JoinHandle::join)
+        {
+            self.drop_history(oldest_kept);
+        }
+        let due = self.config.tuning.snapshot_work.unwrap_or(WORK);
+        if self.snapshot.is_some() || self.work_since_snapshot < due {
             return;
         }
         self.work_since_snapshot = 0;
-        let (shared, dir, sender) = (self.shared.clone(), self.dir.clone(), self.sender.clone());
+        let (shared, dir) = (self.shared.clone(), self.dir.clone());
         let spawned = thread::Builder::new().name("bank-snapshot".into()).spawn(move || {
-            if let Err(err) = take(&shared, &dir, Commitment::Finalized) {
+            if let Err(err) = take(&shared, &dir) {
                 tracing::error!("no snapshot was written: {err}");
             }
             let oldest = snapshot::list(&dir).ok().and_then(|all| all.first().copied());
-            let slot = oldest.and_then(|seq| snapshot::read_head(&dir, seq).ok()).map_or(0, |head| head.block.slot);
-            drop(sender.send(Command::SnapshotDone { oldest_kept: slot }));
+            oldest.and_then(|seq| snapshot::read_head(&dir, seq).ok()).map_or(0, |head| head.block.slot)
         });
         match spawned {
-            Ok(_) => self.snapshot_running = true,
+            Ok(thread) => self.snapshot = Some(thread),
             Err(err) => tracing::error!("no snapshot was written: {err}"),
         }
     }
 
     /// Drops history that is neither asked for nor needed by the oldest snapshot.
-    pub(crate) fn snapshot_done(&mut self, oldest_kept: u64) {
-        self.snapshot_running = false;
+    fn drop_history(&mut self, oldest_kept: u64) {
         let slot = self.shared.state.read().slot;
         let needed = oldest_kept.saturating_sub(MIN_HISTORY_SLOTS);
         let limit = slot.saturating_sub(self.config.history_slots.max(MIN_HISTORY_SLOTS)).min(needed);
@@ -78,6 +82,6 @@ impl Writer {
         if self.work_since_snapshot < WORK_AT_END || !self.shared.state.read().complete {
             return Ok(());
         }
-        take(&self.shared, &self.dir, Commitment::Finalized).map(drop)
+        take(&self.shared, &self.dir).map(drop)
     }
 }

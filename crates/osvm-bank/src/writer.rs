@@ -63,7 +63,6 @@ pub(crate) enum Command {
     Peer(PeerEvent),
     HandOver { asked: Instant, waiting: u64, timeout: Duration, reply: SyncSender<Result<HandedOver, Error>> },
     Lead { reply: SyncSender<Result<(), Error>> },
-    SnapshotDone { oldest_kept: u64 },
     Shutdown { reply: SyncSender<Result<(), Error>> },
 }
 
@@ -99,7 +98,8 @@ pub(crate) struct Writer {
     pub(crate) role: Role,
     pub(crate) next_tick: Instant,
     pub(crate) work_since_snapshot: u64,
-    pub(crate) snapshot_running: bool,
+    /// The thread that writes a snapshot; it gives the slot of the oldest snapshot kept.
+    pub(crate) snapshot: Option<std::thread::JoinHandle<u64>>,
     pub(crate) airdrops: u32,
     pub(crate) receiving: Option<crate::follow::Receiving>,
 }
@@ -169,7 +169,6 @@ impl Writer {
                 drop(reply.send(self.hand_over(asked, waiting, timeout)));
             }
             Command::Lead { reply } => drop(reply.send(self.lead())),
-            Command::SnapshotDone { oldest_kept } => self.snapshot_done(oldest_kept),
             Command::Shutdown { reply } => {
                 let result = self.shutdown();
                 drop(reply.send(result));
@@ -501,9 +500,9 @@ impl Writer {
             self.syncer.sync(log.file());
         }
         let (writes, next_writes, root) = {
-            let pinned = self.shared.pinned();
             let mut state = self.shared.state.write();
-            let keep_after = state.keep_after(pinned);
+            // Under the lock: a reader pins under it too.
+            let keep_after = state.keep_after(self.shared.pinned());
             let (writes, next_writes) = state.apply_block(seq, record.clone(), failed, keep_after);
             (writes, next_writes, state.finalized())
         };
@@ -529,16 +528,14 @@ impl Writer {
     fn shutdown(&mut self) -> Result<(), Error> {
         self.shared.taking.store(false, Ordering::SeqCst);
         self.shared.closed.store(true, Ordering::SeqCst);
-        while let Ok(command) = self.queue.try_recv() {
-            match command {
-                Command::Submit(submission) => (submission.reply)(Err(SubmitError::Closed)),
-                Command::Airdrop { reply, .. } => reply(Err(SubmitError::Closed)),
-                _ => {}
-            }
-        }
+        self.refuse_waiting();
         let sealed = self.role != Role::Leader || self.seal().is_some();
         if let Some(peer) = self.peer.take() {
             peer.close();
+        }
+        if let Some(thread) = self.snapshot.take() {
+            // It writes in the folder, which is somebody else's from now on.
+            drop(thread.join());
         }
         let synced = match &self.log {
             Some(log) => log.file().sync_all(),
@@ -549,7 +546,20 @@ impl Writer {
             return Err(io(std::io::Error::other(self.shared.disk_error.lock().clone().unwrap_or_default())));
         }
         synced.map_err(io)?;
-        self.final_snapshot()
+        let result = self.final_snapshot();
+        // Those who looked just before it was closed.
+        self.refuse_waiting();
+        result
+    }
+
+    fn refuse_waiting(&mut self) {
+        while let Ok(command) = self.queue.try_recv() {
+            match command {
+                Command::Submit(submission) => (submission.reply)(Err(SubmitError::Closed)),
+                Command::Airdrop { reply, .. } => reply(Err(SubmitError::Closed)),
+                _ => {}
+            }
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use common::*;
-use osvm_bank::{Bank, Commitment, Config, Error, SubmitError};
+use osvm_bank::{Bank, Commitment, Config, Error, MIN_HISTORY_SLOTS, SubmitError, Tuning};
 use solana_address::Address;
 use solana_signature::Signature;
 use solana_signer::Signer;
@@ -140,7 +140,12 @@ fn a_damaged_or_half_written_snapshot_is_no_loss_as_long_as_there_is_another() {
 fn a_full_disk_refuses_writes_and_the_node_goes_on_when_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
     let quota = Arc::new(AtomicU64::new(u64::MAX));
-    let bank = Bank::open(Config { disk_quota: Some(quota.clone()), slot: config().slot, ..on(dir.path()) }).unwrap();
+    let bank = Bank::open(Config {
+        tuning: Tuning { disk_quota: Some(quota.clone()), ..Tuning::default() },
+        slot: config().slot,
+        ..on(dir.path())
+    })
+    .unwrap();
     let (from, to) = (funded(&bank, 10 * SOL), Address::new_unique());
     quota.store(10, Ordering::SeqCst);
     let tx = transfer(&bank, &from, &to, SOL);
@@ -187,4 +192,48 @@ fn the_key_files_of_a_test_ledger_are_there_and_are_used_again() {
     let bank = Bank::open(Config { reset: true, ..on(dir.path()) }).unwrap();
     assert_eq!(bank.view().identity(), identity);
     assert_ne!(bank.view().genesis_hash(), genesis);
+}
+
+#[test]
+fn snapshots_are_taken_and_old_history_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let tuning = Tuning { segment_bytes: Some(20_000), snapshot_work: Some(200), ..Tuning::default() };
+    let slot = std::time::Duration::from_millis(2);
+    let config = Config { history_slots: MIN_HISTORY_SLOTS, tuning, slot, ..on(dir.path()) };
+    let bank = Bank::open(config.clone()).unwrap();
+    let (from, to) = (funded(&bank, 100 * SOL), Address::new_unique());
+    let first = submit(&bank, transfer(&bank, &from, &to, SOL)).unwrap();
+    let mut last = first;
+    for round in 1..=15u64 {
+        for n in 0..10 {
+            last = submit(&bank, transfer(&bank, &from, &to, SOL / 100 + n)).unwrap();
+        }
+        wait_sealed(&bank, round * 100);
+    }
+    let check = |bank: &Bank| {
+        let view = bank.view();
+        assert_eq!(view.signature_status(&first), None);
+        assert_eq!(view.transaction(&first), None);
+        let oldest = view.first_available_block();
+        assert!(oldest > 0 && oldest + MIN_HISTORY_SLOTS <= view.slot(Commitment::Processed), "{oldest}");
+        assert_eq!(view.block(oldest - 1), None);
+        for slot in oldest..=view.slot(Commitment::Confirmed) {
+            let block = view.block(slot).unwrap();
+            assert_eq!(block.transactions as usize, view.block_transactions(slot).len());
+        }
+        assert!(view.transaction(&last).is_some());
+    };
+    check(&bank);
+    let is_log =
+        |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().to_str().unwrap().starts_with("log-");
+    let logs = fs::read_dir(dir.path()).unwrap().map(is_log).filter(|is| *is).count();
+    assert!(!log(dir.path()).exists() && logs < 40, "{logs}");
+    let balance = lamports(&bank, &to, Commitment::Processed);
+    bank.shutdown().unwrap();
+    let crashed = copy(dir.path());
+    drop(bank);
+    let bank = Bank::open(Config { slot: still().slot, state_dir: Some(crashed.path().into()), ..config }).unwrap();
+    check(&bank);
+    assert_eq!(lamports(&bank, &to, Commitment::Processed), balance);
+    assert_eq!(sum(&bank, Commitment::Confirmed), bank.view().capitalization(Commitment::Confirmed));
 }

@@ -305,3 +305,66 @@ fn a_follower_survives_a_restart_as_a_leader() {
     assert_eq!(b.view().account(&to, Commitment::Processed).unwrap().lamports(), SOL);
     assert!(b.view().transaction(&signature).is_some());
 }
+
+/// Passes bytes on until a budget is spent; then it cuts the stream.
+struct Cut {
+    stream: UnixStream,
+    left: Arc<AtomicUsize>,
+}
+
+impl std::io::Write for Cut {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let left = self.left.load(Ordering::SeqCst);
+        if left == 0 {
+            self.stream.shutdown(std::net::Shutdown::Both)?;
+            return Err(std::io::ErrorKind::BrokenPipe.into());
+        }
+        let n = self.stream.write(&bytes[..bytes.len().min(left)])?;
+        self.left.fetch_sub(n, Ordering::SeqCst);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn cut_link(stream: UnixStream) -> (Link, Arc<AtomicUsize>) {
+    let left = Arc::new(AtomicUsize::new(usize::MAX));
+    let mut link = Link::from_unix(stream.try_clone().unwrap()).unwrap();
+    link.writer = Box::new(Cut { stream, left: left.clone() });
+    (link, left)
+}
+
+#[test]
+fn a_hand_over_that_is_cut_at_any_byte_never_makes_two_leaders() {
+    // From the leader: the block and the token. From the standby: two acknowledgements of 17 bytes.
+    let cuts = (0..400).step_by(9).map(|n| (n, usize::MAX)).chain((0..36).map(|n| (usize::MAX, n)));
+    let (mut none, mut old, mut new) = (0, 0, 0);
+    for (from_leader, from_standby) in cuts {
+        let (a, b) = (Bank::open(still()).unwrap(), Bank::open(Config { role: Role::Standby, ..still() }).unwrap());
+        let (left, right) = UnixStream::pair().unwrap();
+        let (left, a_left) = cut_link(left);
+        let (right, b_left) = cut_link(right);
+        b.attach(right);
+        a.attach(left);
+        in_sync(&a, &b);
+        let from = funded(&a, 10 * SOL);
+        let signature = submit(&a, transfer(&a, &from, &Address::new_unique(), SOL)).unwrap();
+        a_left.store(from_leader, Ordering::SeqCst);
+        b_left.store(from_standby, Ordering::SeqCst);
+        // A cut that falls between two messages is only noticed when time is up.
+        match (a.hand_over(Duration::from_millis(1500)), a.status().role, b.status().role) {
+            (Ok(_) | Err(Error::Uncertain), Role::Standby, Role::Leader) => new += 1,
+            (Err(Error::Uncertain), Role::Standby, Role::Standby) => none += 1,
+            (Err(Error::NotInSync), Role::Leader, Role::Standby) => old += 1,
+            other => panic!("{other:?} after {from_leader} and {from_standby} bytes"),
+        }
+        // Whoever is told to lead then has all that was acknowledged.
+        for bank in [&a, &b] {
+            bank.lead().unwrap();
+            assert!(bank.view().transaction(&signature).is_some());
+        }
+    }
+    assert!(none > 0 && old > 0 && new > 0, "{none} {old} {new}: the cuts missed a case");
+}
