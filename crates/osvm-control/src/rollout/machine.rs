@@ -1,4 +1,4 @@
-//! The order of a rollout as a pure state machine: no I/O, no clock. [`super::driver`] does what it says and tells it what came of it.
+//! The order of a rollout as a pure state machine: no I/O, no clock. `actions.rs` does what it says and tells it what came of it.
 //!
 //! Two facts decide what an undo has to do: where the token may be ([`Token`]) and where requests go ([`Route`]). As long as
 //! the old instance surely has the token, requests go back first and the new instance is ended afterwards. Otherwise the new one
