@@ -44,7 +44,16 @@ fn fmt() -> Result<()> {
 
 /// In release, like the docs and the tests: build scripts (SQLite, zstd) and macros are then built once for all of them.
 fn clippy() -> Result<()> {
-    sh::run(sh::cargo().args(["clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+    sh::run(sh::cargo().args([
+        "clippy",
+        "--release",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ]))
 }
 
 fn docs() -> Result<()> {
