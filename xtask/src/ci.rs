@@ -42,12 +42,22 @@ fn fmt() -> Result<()> {
     sh::run(sh::cargo().args(["fmt", "--all", "--check"]))
 }
 
+/// In release, like the docs and the tests: build scripts (SQLite, zstd) and macros are then built once for all of them.
 fn clippy() -> Result<()> {
-    sh::run(sh::cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+    sh::run(sh::cargo().args([
+        "clippy",
+        "--release",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ]))
 }
 
 fn docs() -> Result<()> {
     let mut doc = sh::cargo();
-    doc.args(["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"]);
+    doc.args(["doc", "--release", "--workspace", "--no-deps", "--document-private-items", "--locked"]);
     sh::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
 }

@@ -12,6 +12,7 @@ mod house;
 mod metadata;
 mod osvm;
 mod sh;
+mod spec;
 mod test;
 
 use std::process::ExitCode;
@@ -23,7 +24,8 @@ Usage: cargo xtask TASK
 
   ci              what .ci/run runs: fmt, clippy, docs, deny, house, test
   test            installs what the tests need, then runs every test, the clients' suites and the short benches
-  house           checks the rules of the house: who imports whom, unsafe code, file sizes
+  clients         runs the clients' suites alone, against the release binaries that are there
+  house           checks the rules of the house: who imports whom, unsafe code, file sizes, SPECIFICATION.md
   deny            licences, banned crates and sources (installs cargo-deny where it is missing)
   setup           installs what the tests and the benches need, and nothing else
   bench NAME …    swap, gateway, localnet or fault at full length; further arguments go to osvm-bench
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         "test" => test::run().and_then(test::Counts::report),
         "house" => house::run(),
         "deny" => deny::run(),
+        "clients" => clients::install_missing().and_then(|()| clients::run()).and_then(test::Counts::report),
         "setup" => setup(),
         "bench" => bench::run(&rest),
         "osvm" => osvm::run(&rest),

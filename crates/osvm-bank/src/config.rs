@@ -30,14 +30,29 @@ pub struct Config {
     pub faucet_lamports: u64,
     /// Who else gets as many lamports as the faucet in a new ledger (`--mint`).
     pub mint: Option<Address>,
-    /// Accounts set at each start, before the first transaction.
+    /// Accounts of a new ledger; a ledger that is there keeps what it has.
     pub accounts: Vec<(Address, AccountSharedData)>,
-    /// Programs set at each start, before the first transaction.
+    /// Programs of a new ledger.
     pub programs: Vec<Program>,
     /// How many slots of history are kept at least; older history goes by whole log segments.
     pub history_slots: u64,
     /// Whether to delete the ledger in [`Config::state_dir`] first.
     pub reset: bool,
+    /// For tests.
+    #[doc(hidden)]
+    pub tuning: Tuning,
+}
+
+/// What tests make small, so that what is rare happens soon.
+#[doc(hidden)]
+#[derive(Clone, Debug, Default)]
+pub struct Tuning {
+    /// How many more bytes the log may take before the disk counts as full.
+    pub disk_quota: Option<std::sync::Arc<std::sync::atomic::AtomicU64>>,
+    /// A segment of so many bytes is followed by a new one.
+    pub segment_bytes: Option<u64>,
+    /// Work after which a snapshot is taken.
+    pub snapshot_work: Option<u64>,
 }
 
 impl Default for Config {
@@ -53,6 +68,7 @@ impl Default for Config {
             programs: Vec::new(),
             history_slots: DEFAULT_HISTORY_SLOTS,
             reset: false,
+            tuning: Tuning::default(),
         }
     }
 }

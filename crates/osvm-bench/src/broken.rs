@@ -268,8 +268,11 @@ async fn lie(note: Note) -> Result<(), Error> {
         .map_err(|source| Error::io(format!("start {}", note.node.display()), source))?;
     let guest = Guest::bind(&outer).await.map_err(|error| Error::exchange("listen", error))?;
     let true_hash = note.genesis.into_bytes();
-    // As long as the true one, so that no length has to change: base58 has both letters.
-    let false_hash: Vec<u8> = true_hash.iter().map(|&byte| if byte == b'a' { b'b' } else { b'a' }).collect();
+    // A hash too, and as long as the true one, so that no length has to change.
+    let mut false_hash = true_hash.clone();
+    if let Some(last) = false_hash.last_mut() {
+        *last = if *last == b'a' { b'b' } else { b'a' };
+    }
     for port in [8899, 8900, handover::CONTROL_PORT, handover::REPLICATION_PORT] {
         let mut incoming = guest.listen(port).map_err(|error| Error::exchange("listen", error))?;
         let (inner, from, to) = (inner.clone(), true_hash.clone(), false_hash.clone());

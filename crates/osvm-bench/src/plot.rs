@@ -34,15 +34,13 @@ pub(crate) fn svg(report: &Report, from_us: u64, to_us: u64, title: &str) -> Str
     line(format_args!(r##"<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>"##));
     line(format_args!(r##"<text x="{LEFT}" y="22" font-size="15" fill="#1f2328">{title}</text>"##));
     line(format_args!(
-        r##"<text x="{LEFT}" y="42" fill="#1f2328"><tspan fill="#0969da">requests a second</tspan>, <tspan fill="#cf222e">errors a second</tspan>, <tspan fill="#6e7781">a grey band is one swap, from start to retired</tspan></text>"##
+        r##"<text x="{LEFT}" y="42" fill="#1f2328"><tspan fill="#0969da">requests a second</tspan>, <tspan fill="#cf222e">errors a second</tspan>, <tspan fill="#6e7781">each grey line begins a swap</tspan></text>"##
     ));
-    for window in report.windows.iter().filter(|window| window.end_us > from_us && window.begin_us < to_us) {
-        let (begin, end) = (at(window.begin_us, from_us), at(window.end_us.min(to_us), from_us));
+    for window in report.windows.iter().filter(|window| (from_us..to_us).contains(&window.begin_us)) {
         line(format_args!(
-            r##"<rect x="{:.1}" y="{TOP}" width="{:.1}" height="{}" fill="#d0d7de" fill-opacity="0.45"/>"##,
-            x(begin),
-            x(end) - x(begin),
-            HEIGHT - TOP - BOTTOM
+            r##"<path d="M{:.1} {TOP}V{}" stroke="#8c959f" stroke-dasharray="3 3"/>"##,
+            x(at(window.begin_us, from_us)),
+            HEIGHT - BOTTOM
         ));
     }
     for step in 0..=GRID {

@@ -6,6 +6,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 use osvm_model::{
@@ -36,6 +37,11 @@ pub(crate) struct Swapped {
     /// What it printed on stderr.
     pub(crate) said: String,
 }
+
+/// For every process to be gone after `osvm down` has returned.
+const DOWN_LIMIT: Duration = Duration::from_secs(2);
+/// Between two looks.
+const DOWN_PROBE: Duration = Duration::from_millis(10);
 
 /// Where the product's binaries are.
 pub(crate) fn bin() -> Result<PathBuf, Error> {
@@ -152,6 +158,11 @@ impl Product {
         }
         if let Some(mut child) = self.foreground.take() {
             child.wait().map_err(|source| Error::io("wait for osvm rpc local", source))?;
+        }
+        // The daemon answers before it ends.
+        let begin = Instant::now();
+        while processes.iter().any(|(_, pid)| process::is_alive(*pid)) && begin.elapsed() < DOWN_LIMIT {
+            tokio::time::sleep(DOWN_PROBE).await;
         }
         match processes.iter().find(|(_, pid)| process::is_alive(*pid)) {
             Some((name, pid)) => Err(Error::Program(format!("{name} (process {pid}) outlived osvm down"))),

@@ -1,6 +1,6 @@
 //! After the load: is everything there that was acknowledged, and do the lamports add up?
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use serde_json::json;
 
@@ -23,6 +23,10 @@ pub(crate) struct Ledger {
 const BATCH: usize = 256;
 /// Whole transactions that are asked for, spread evenly.
 const SAMPLED: usize = 200;
+
+/// Looks at the last transaction before it counts as not confirmed, and the time between two: a slot takes 400 ms.
+const CONFIRM_PROBES: usize = 100;
+const CONFIRM_PAUSE: Duration = Duration::from_millis(50);
 
 /// Asks the node for every signature of the journal, and for a sample of whole transactions.
 pub(crate) async fn ledger(rpc: &mut Rpc, journal: &Path) -> Result<Ledger, Error> {
@@ -56,6 +60,10 @@ pub(crate) async fn ledger(rpc: &mut Rpc, journal: &Path) -> Result<Ledger, Erro
             }
         }
     }
+    // getTransaction knows confirmed ones only, and the last ones may have been acknowledged a moment ago.
+    if let Some((last, _)) = ledger.acknowledged.last() {
+        confirmed(rpc, last).await?;
+    }
     let step = ledger.acknowledged.len().div_ceil(SAMPLED).max(1);
     for (signature, _) in ledger.acknowledged.iter().step_by(step) {
         let params =
@@ -65,6 +73,18 @@ pub(crate) async fn ledger(rpc: &mut Rpc, journal: &Path) -> Result<Ledger, Erro
         }
     }
     Ok(ledger)
+}
+
+/// Waits until a transaction's slot is sealed. One that never is shows as missing afterwards.
+async fn confirmed(rpc: &mut Rpc, signature: &str) -> Result<(), Error> {
+    for _ in 0..CONFIRM_PROBES {
+        let answer = rpc.call("getSignatureStatuses", json!([[signature]])).await?;
+        if matches!(answer["value"][0]["confirmationStatus"].as_str(), Some("confirmed" | "finalized")) {
+            return Ok(());
+        }
+        tokio::time::sleep(CONFIRM_PAUSE).await;
+    }
+    Ok(())
 }
 
 /// Lamports of all these accounts together.

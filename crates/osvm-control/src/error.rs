@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::store::StoreError;
+
 /// Why the daemon could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -31,6 +33,9 @@ pub enum Error {
         /// The folder.
         state_dir: PathBuf,
     },
+    /// The store could not be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The signal handlers could not be set.
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
@@ -45,6 +50,7 @@ impl Error {
                 Some("choose a folder that you may write to: `--state-dir DIR` or OSVM_HOME".to_owned())
             }
             Self::PathTooLong { .. } => Some("choose a shorter one: `--state-dir DIR` or OSVM_HOME".to_owned()),
+            Self::Store(error) => error.help(),
             _ => None,
         }
     }

@@ -57,7 +57,6 @@ pub(crate) struct Backend {
     /// Cancelled once the backend left the table: what is still tunnelled is cut.
     pub(crate) gone: CancellationToken,
     idle: Mutex<Vec<Sender>>,
-    idle_streams: Mutex<Vec<Stream>>,
     requests: AtomicU64,
     connect_errors: AtomicU64,
     resets: AtomicU64,
@@ -75,7 +74,6 @@ impl Backend {
             ended: Notify::new(),
             gone: CancellationToken::new(),
             idle: Mutex::default(),
-            idle_streams: Mutex::default(),
             requests: AtomicU64::new(0),
             connect_errors: AtomicU64::new(0),
             resets: AtomicU64::new(0),
@@ -87,7 +85,6 @@ impl Backend {
         self.accepting.store(accepting, SeqCst);
         if !accepting {
             self.idle.lock().clear();
-            self.idle_streams.lock().clear();
         }
     }
 

@@ -11,7 +11,10 @@ use std::{
 use arc_swap::ArcSwap;
 use osvm_model::{BackendRole, Endpoint, Generation, Pool as PoolModel, gateway::PoolStats, route::ReplayPolicy};
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, futures::Notified},
+    time::timeout,
+};
 
 use crate::{
     backend::{Backend, Lease, Use},
@@ -186,8 +189,8 @@ impl Pool {
     }
 
     /// Returns at the next change of the pool: a new table, or an instance that is back.
-    pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 
     /// A lease on the instance with the fewest in flight, if one can take it now.

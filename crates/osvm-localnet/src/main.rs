@@ -1,3 +1,6 @@
-//! To be written.
+//! The node's binary. Everything is in the library.
 #![forbid(unsafe_code)]
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    osvm_localnet::cli::main()
+}

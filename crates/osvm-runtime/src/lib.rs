@@ -18,4 +18,4 @@ pub use artifact::ArtifactError;
 pub use driver::{Driver, StartError, StartSpec};
 pub use level::{Chosen, Refused, choose, driver};
 pub use process::{AdoptError, Exit, Process, WatchError};
-pub use procfs::{Stats, stats};
+pub use procfs::{Stats, instances_under, stats};

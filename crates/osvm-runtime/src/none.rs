@@ -35,6 +35,9 @@ impl Driver for Plain {
     fn start(&self, spec: &StartSpec) -> Result<Process, StartError> {
         let file = |path: &std::path::Path, source| StartError::File { path: path.to_owned(), source };
         fs::create_dir_all(&spec.state).map_err(|source| file(&spec.state, source))?;
+        if let Some(folder) = spec.log.parent() {
+            fs::create_dir_all(folder).map_err(|source| file(folder, source))?;
+        }
         let log = OpenOptions::new().create(true).append(true).open(&spec.log);
         let log = log.map_err(|source| file(&spec.log, source))?;
         let stderr = log.try_clone().map_err(|source| file(&spec.log, source))?;

@@ -138,11 +138,16 @@ impl Process {
 
     /// Waits until it ended. Safe to cancel.
     pub async fn exited(&self) -> Exit {
-        let mut exit = self.exit.clone();
-        match exit.wait_for(Option::is_some).await {
-            Ok(exit) => (*exit).unwrap_or(Exit::Unknown),
-            // The runtime is being shut down, and the watching task with it.
-            Err(_) => std::future::pending().await,
+        let mut changes = self.exit.clone();
+        loop {
+            let exit = *changes.borrow_and_update();
+            if let Some(exit) = exit {
+                return exit;
+            }
+            if changes.changed().await.is_err() {
+                // The runtime is being shut down, and the watching task with it.
+                std::future::pending::<()>().await;
+            }
         }
     }
 

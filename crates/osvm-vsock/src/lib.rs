@@ -77,7 +77,8 @@ fn check_path(path: &Path) -> Result<(), Error> {
 /// Opens a stream to `port` inside the VM or sandbox behind the unix socket `uds`.
 pub async fn connect(uds: &Path, port: u32) -> Result<UnixStream, Error> {
     check_path(uds)?;
-    let mut stream = UnixStream::connect(uds).await.map_err(|source| Error::Connect { path: uds.to_owned(), source })?;
+    let mut stream =
+        UnixStream::connect(uds).await.map_err(|source| Error::Connect { path: uds.to_owned(), source })?;
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake::request(&mut stream, port)).await {
         Ok(done) => done.map(|()| stream),
         Err(_) => Err(Error::Timeout),

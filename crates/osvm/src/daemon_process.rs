@@ -30,9 +30,12 @@ pub(crate) struct Found {
 /// The daemon of `state_dir`; starts one if none runs.
 pub(crate) async fn find_or_start(state_dir: &Path) -> Result<Found, Failure> {
     let client = Client::new(state_dir);
+    std::fs::create_dir_all(state_dir).map_err(|error| unusable(state_dir, &error))?;
     match client.daemon().await {
         Ok(_) => return Ok(Found { client, started: false }),
         Err(ClientError::NotRunning { .. } | ClientError::Broken(_)) => {}
+        // The folder's path is too long for a socket: the daemon says so, and what to do.
+        Err(ClientError::Connect { source, .. }) if source.kind() == io::ErrorKind::InvalidInput => {}
         Err(error) => return Err(error.into()),
     }
     match start(state_dir).await {
@@ -45,19 +48,22 @@ pub(crate) async fn find_or_start(state_dir: &Path) -> Result<Found, Failure> {
     }
 }
 
-/// Whether a daemon ran for this folder before: what it started may still run.
-pub(crate) fn was_used(state_dir: &Path) -> bool {
-    Paths::new(state_dir).database().exists()
+/// Whether a daemon that died may have left a gateway or instances running: one that ends in good order removes their sockets.
+pub(crate) fn left_something(state_dir: &Path) -> bool {
+    let paths = Paths::new(state_dir);
+    let instances = std::fs::read_dir(paths.instance_sockets()).is_ok_and(|mut sockets| sockets.next().is_some());
+    instances || paths.gateway_socket().exists()
+}
+
+fn unusable(state_dir: &Path, error: &io::Error) -> Failure {
+    Failure::new(format!("cannot use the state folder {}", state_dir.display()))
+        .because(error)
+        .help("choose a folder that you may write to: --state-dir DIR, or OSVM_HOME=DIR")
 }
 
 /// Starts a daemon in a process group of its own, so that Ctrl-C does not reach it, and waits until it says that it is ready.
 async fn start(state_dir: &Path) -> Result<(), Failure> {
-    let unusable = |error: io::Error| {
-        Failure::new(format!("cannot use the state folder {}", state_dir.display()))
-            .because(&error)
-            .help("choose a folder that you may write to: --state-dir DIR, or OSVM_HOME=DIR")
-    };
-    std::fs::create_dir_all(state_dir).map_err(unusable)?;
+    let unusable = |error: io::Error| unusable(state_dir, &error);
     let log_path = state_dir.join("daemon.log");
     let log = OpenOptions::new().create(true).append(true).open(&log_path).map_err(unusable)?;
     let began_at = log.metadata().map_err(unusable)?.len();

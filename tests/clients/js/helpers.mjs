@@ -27,8 +27,8 @@ const CLOCK = 'SysvarC1ock11111111111111111111111111111111';
 /** Bytes of a buffer, a program and a program-data account before the program itself. */
 export const BUFFER_HEAD = 37;
 export const PROGRAM_SIZE = 36;
-/** As much of a program as a write with one signature holds. */
-export const CHUNK = 1012;
+/** As much of a program as a write with one signature holds, in a version 0 transaction too. */
+export const CHUNK = 1000;
 
 const tagged = (tag, ...parts) => {
   const head = Buffer.alloc(4);

@@ -40,7 +40,8 @@ LOADER = Pubkey.from_string("BPFLoaderUpgradeab1e11111111111111111111111")
 SYSTEM = Pubkey.from_string("11111111111111111111111111111111")
 RENT = Pubkey.from_string("SysvarRent111111111111111111111111111111111")
 CLOCK = Pubkey.from_string("SysvarC1ock11111111111111111111111111111111")
-CHUNK = 1012
+# What fits beside the rest of a version 0 transaction.
+CHUNK = 1000
 PATIENCE = 20
 
 pytestmark = pytest.mark.asyncio

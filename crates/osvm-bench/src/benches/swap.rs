@@ -53,8 +53,10 @@ const HEALTH_TIMEOUT: &str = "5s";
 const LEADS_FOR_MS: u64 = 400;
 /// The longest silence that a client may see, at the 99th percentile of the swaps.
 const PAUSE_LIMIT_US: u64 = 100_000;
-/// What memory may grow by: history and its index grow with the load itself.
-const MEMORY_GROWTH: f64 = 1.25;
+/// What memory may differ by, beside [`INDEX_BYTES`].
+const MEMORY_GROWTH: f64 = 1.1;
+/// What the node may keep in memory of each transaction: the index of its history.
+const INDEX_BYTES: u64 = 512;
 
 /// A swap and what came of it.
 #[derive(Serialize)]
@@ -130,7 +132,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     check_ledger(&mut checks, &ledger, given, found);
     check_sockets(&mut checks, &mut rpc, &report).await?;
     sums.check(&mut checks);
-    check_memory(&mut checks, &memory_before, &memory_after);
+    check_memory(&mut checks, &memory_before, &memory_after, ledger.landed);
     let crashed = acknowledged_by_the_crashed(&diary, &ledger);
     if !args.sound_only {
         checks.that(
@@ -328,16 +330,17 @@ async fn memory(product: &Product) -> Result<Vec<(String, u64)>, Error> {
     Ok(product.processes().await?.into_iter().map(|(name, pid)| (name, process::memory(pid))).collect())
 }
 
-fn check_memory(checks: &mut Checks, before: &[(String, u64)], after: &[(String, u64)]) {
+fn check_memory(checks: &mut Checks, before: &[(String, u64)], after: &[(String, u64)], transactions: u64) {
     let mib = |list: &[(String, u64)]| list.iter().map(|(_, bytes)| bytes).sum::<u64>() as f64 / f64::from(1 << 20);
     for (when, list) in [("before", before), ("after", after)] {
         let parts: Vec<String> = list.iter().map(|(name, bytes)| format!("{name} {} MiB", bytes >> 20)).collect();
         println!("memory {when}: {}", parts.join(", "));
     }
+    let index = (transactions * INDEX_BYTES) as f64 / f64::from(1 << 20);
     checks.that(
-        before.len() == after.len() && mib(after) <= mib(before) * MEMORY_GROWTH,
+        before.len() == after.len() && mib(after) <= mib(before) * MEMORY_GROWTH + index,
         format!(
-            "{:.0} MiB in {} processes before the swaps, {:.0} MiB in {} after",
+            "{:.0} MiB in {} processes before the swaps, {:.0} MiB in {} after them and {transactions} transactions",
             mib(before),
             before.len(),
             mib(after),
@@ -363,6 +366,8 @@ fn draw(args: &Args, report: &Report) -> Result<(), Error> {
     let swaps: Vec<_> = report.windows.iter().take(args.swaps).collect();
     let (Some(first), Some(last)) = (swaps.first(), swaps.last()) else { return Ok(()) };
     let (from, to) = (first.begin_us.saturating_sub(2_000_000), last.end_us + 2_000_000);
+    // The windows of what came after are not in the picture.
+    let only = Report { windows: swaps.iter().map(|&window| window.clone()).collect(), ..report.clone() };
     let requests: u64 = swaps.iter().map(|window| window.requests).sum();
     let failed: u64 = swaps.iter().map(|window| window.failed).sum();
     let slowest = swaps.iter().map(|window| window.longest_request_us).max().unwrap_or(0);
@@ -371,6 +376,6 @@ fn draw(args: &Args, report: &Report) -> Result<(), Error> {
         swaps.len(),
         ms(slowest)
     );
-    fs::write(&path, plot::svg(report, from, to, &title))
+    fs::write(&path, plot::svg(&only, from, to, &title))
         .map_err(|source| Error::io(format!("write {}", path.display()), source))
 }

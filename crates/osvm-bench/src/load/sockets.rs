@@ -16,6 +16,8 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// For a subscription to be answered, and for a signature to be told.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a watcher listens on after the load has ended.
+const LINGER: Duration = Duration::from_secs(1);
 /// Between two transfers of a confirmer.
 const CONFIRM_PAUSE: Duration = Duration::from_millis(200);
 
@@ -55,10 +57,19 @@ impl Watcher {
         loop {
             match hear(&mut self.socket, &mut stop).await {
                 Heard::Json(notice) => self.note(&shared, &notice),
-                Heard::Stopped => return,
+                Heard::Stopped => break,
                 Heard::Closed(why) => return closed(&shared, &why),
             }
         }
+        // What the last transfers changed is told after they were acknowledged.
+        let (_keep, mut never) = watch::channel(false);
+        let rest = async {
+            while let Heard::Json(notice) = hear(&mut self.socket, &mut never).await {
+                self.note(&shared, &notice);
+            }
+        };
+        // Slots go on for ever: the time is what ends this.
+        let _ = tokio::time::timeout(LINGER, rest).await;
     }
 
     fn note(&mut self, shared: &Shared, notice: &Value) {

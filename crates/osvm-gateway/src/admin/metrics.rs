@@ -36,6 +36,7 @@ impl fmt::Debug for Figures {
 
 /// A figure of a pool: its name, its help, how to read it.
 type OfTotals = (&'static str, &'static str, fn(&Totals) -> u64);
+type OfFailures = (&'static str, fn(&Totals) -> u64);
 type OfPool = (&'static str, &'static str, fn(&Pool) -> u64);
 type OfInstance = (&'static str, &'static str, fn(&GenerationStats) -> u64);
 
@@ -45,7 +46,7 @@ const TOTALS: [OfTotals; 4] = [
     ("wait_microseconds", "Sum of those waits", |t| t.wait_sum_us),
     ("replayed", "Requests sent once more", |t| t.replayed),
 ];
-const FAILURES: [(&str, fn(&Totals) -> u64); 4] = [
+const FAILURES: [OfFailures; 4] = [
     ("bad_gateway", |t| t.failures.bad_gateway),
     ("unavailable", |t| t.failures.unavailable),
     ("timeout", |t| t.failures.timeout),

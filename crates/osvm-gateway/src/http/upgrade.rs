@@ -139,8 +139,7 @@ async fn copy_down(
     frames: &mut Option<Frames>,
 ) {
     let mut piece = vec![0; PIECE];
-    loop {
-        let Ok(length @ 1..) = from.read(&mut piece).await else { break };
+    while let Ok(length @ 1..) = from.read(&mut piece).await {
         let mut rest = &piece[..length];
         while !rest.is_empty() {
             // One write at a time, so that a cut in between finds `frames` at the last byte that was written.

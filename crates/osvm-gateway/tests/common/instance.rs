@@ -17,19 +17,19 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-pub type Answer = Response<BoxBody<Bytes, Infallible>>;
+pub(crate) type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 /// A running instance. Dropping it cuts all its connections, as a death does.
-pub struct Instance {
-    pub addr: SocketAddr,
-    pub connections: Arc<AtomicU64>,
-    pub requests: Arc<AtomicU64>,
+pub(crate) struct Instance {
+    pub(crate) addr: SocketAddr,
+    pub(crate) connections: Arc<AtomicU64>,
+    pub(crate) requests: Arc<AtomicU64>,
     dead: CancellationToken,
 }
 
 impl Instance {
     /// Serves `answer`; none means that the connection is cut without one.
-    pub async fn start<F, Fut>(answer: F) -> Self
+    pub(crate) async fn start<F, Fut>(answer: F) -> Self
     where
         F: Fn(Request<Incoming>) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Option<Answer>> + Send + 'static,
@@ -37,7 +37,7 @@ impl Instance {
         Self::start_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), answer).await
     }
 
-    pub async fn start_on<F, Fut>(listener: TcpListener, answer: F) -> Self
+    pub(crate) async fn start_on<F, Fut>(listener: TcpListener, answer: F) -> Self
     where
         F: Fn(Request<Incoming>) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Option<Answer>> + Send + 'static,
@@ -71,11 +71,11 @@ impl Instance {
     }
 
     /// Always the same short answer.
-    pub async fn fixed(text: &'static str) -> Self {
+    pub(crate) async fn fixed(text: &'static str) -> Self {
         Self::start(move |_| async move { Some(whole(text)) }).await
     }
 
-    pub fn requests(&self) -> u64 {
+    pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::SeqCst)
     }
 }
@@ -86,6 +86,6 @@ impl Drop for Instance {
     }
 }
 
-pub fn whole(body: impl Into<Bytes>) -> Answer {
+pub(crate) fn whole(body: impl Into<Bytes>) -> Answer {
     Response::new(BoxBody::new(Full::new(body.into())))
 }

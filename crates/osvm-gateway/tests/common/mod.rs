@@ -1,7 +1,8 @@
 //! A gateway in this process, instances that behave as told, and clients for both.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-pub mod instance;
+pub(crate) mod instance;
+pub(crate) mod node;
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +29,7 @@ use tokio::{
 };
 
 /// A test that needs longer is broken.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Parser)]
 struct Command {
@@ -37,26 +38,26 @@ struct Command {
 }
 
 /// The flags as a user would write them.
-pub fn args(admin: &Path, flags: &[&str]) -> osvm_gateway::Args {
+pub(crate) fn args(admin: &Path, flags: &[&str]) -> osvm_gateway::Args {
     let admin = admin.to_str().unwrap();
     Command::parse_from(["gateway", "--admin", admin].iter().chain(flags)).args
 }
 
 /// A running gateway with one listener. Dropping it ends it.
-pub struct Gateway {
-    pub addr: SocketAddr,
-    pub admin: PathBuf,
-    pub table: RouteTable,
+pub(crate) struct Gateway {
+    pub(crate) addr: SocketAddr,
+    pub(crate) admin: PathBuf,
+    pub(crate) table: RouteTable,
     end: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<(), osvm_gateway::Error>>,
     folder: tempfile::TempDir,
 }
 
 /// The name of the pool in [`Gateway::table`].
-pub const POOL: &str = "test/pool";
+pub(crate) const POOL: &str = "test/pool";
 
 impl Gateway {
-    pub async fn start(protocol: ListenerProtocol, flags: &[&str]) -> Self {
+    pub(crate) async fn start(protocol: ListenerProtocol, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let admin = folder.path().join("gateway.sock");
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -82,24 +83,24 @@ impl Gateway {
         gateway
     }
 
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn pool(&mut self) -> &mut Pool {
+    pub(crate) fn pool(&mut self) -> &mut Pool {
         self.table.pools.get_mut(POOL).unwrap()
     }
 
-    pub fn replay(&mut self, policy: ReplayPolicy) {
+    pub(crate) fn replay(&mut self, policy: ReplayPolicy) {
         self.pool().replay = policy;
     }
 
-    pub fn tls(&mut self, files: TlsFiles) {
+    pub(crate) fn tls(&mut self, files: TlsFiles) {
         self.table.listeners[0].tls = Some(files);
     }
 
     /// Sends the table with these backends, as the next version.
-    pub async fn route(&mut self, backends: &[(u64, SocketAddr, BackendRole)]) -> RoutesApplied {
+    pub(crate) async fn route(&mut self, backends: &[(u64, SocketAddr, BackendRole)]) -> RoutesApplied {
         let to_backend = |(generation, addr, role): &(u64, SocketAddr, BackendRole)| Backend {
             generation: Generation(*generation),
             endpoint: Endpoint::Tcp(*addr),
@@ -110,7 +111,7 @@ impl Gateway {
     }
 
     /// Sends the table as the next version.
-    pub async fn put(&mut self) -> RoutesApplied {
+    pub(crate) async fn put(&mut self) -> RoutesApplied {
         self.table.version += 1;
         let body = serde_json::to_vec(&self.table).unwrap();
         let (status, answer) = admin(&self.admin, Method::PUT, "/v1/routes", body).await;
@@ -118,18 +119,18 @@ impl Gateway {
         serde_json::from_slice(&answer).unwrap()
     }
 
-    pub async fn admin(&self, method: Method, path: &str, body: impl Into<Bytes>) -> (StatusCode, Bytes) {
+    pub(crate) async fn admin(&self, method: Method, path: &str, body: impl Into<Bytes>) -> (StatusCode, Bytes) {
         admin(&self.admin, method, path, body).await
     }
 
-    pub async fn stats(&self) -> PoolStats {
+    pub(crate) async fn stats(&self) -> PoolStats {
         let (status, body) = self.admin(Method::GET, "/v1/stats", "").await;
         assert_eq!(status, StatusCode::OK);
         serde_json::from_slice::<GatewayStats>(&body).unwrap().pools.remove(POOL).unwrap()
     }
 
     /// Returns once the pool's figures are as wanted.
-    pub async fn until(&self, wanted: impl Fn(&PoolStats) -> bool) {
+    pub(crate) async fn until(&self, wanted: impl Fn(&PoolStats) -> bool) {
         let reached = async {
             while !wanted(&self.stats().await) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -140,28 +141,34 @@ impl Gateway {
         }
     }
 
-    pub async fn drained(&self, generation: u64, timeout_ms: u64) -> (StatusCode, Drained) {
+    pub(crate) async fn drained(&self, generation: u64, timeout_ms: u64) -> (StatusCode, Drained) {
         let path = format!("/v1/drained?pool={POOL}&generation={generation}&timeout_ms={timeout_ms}");
         let (status, body) = self.admin(Method::POST, &path, "").await;
         (status, serde_json::from_slice(&body).unwrap())
     }
 
     /// What SIGTERM does.
-    pub fn begin_end(&mut self) {
+    pub(crate) fn begin_end(&mut self) {
         let _ = self.end.take().unwrap().send(());
     }
 
-    pub async fn ended(self) {
-        tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap().unwrap();
+    pub(crate) async fn ended(self) {
+        self.ended_with(|| {}).await;
     }
 
-    pub async fn client(&self) -> Client {
+    /// Ends, and then checks something before the folder goes.
+    pub(crate) async fn ended_with(self, check: impl FnOnce()) {
+        tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap().unwrap();
+        check();
+    }
+
+    pub(crate) async fn client(&self) -> Client {
         Client::connect(self.addr).await
     }
 }
 
 /// One request to an admin socket.
-pub async fn admin(path: &Path, method: Method, uri: &str, body: impl Into<Bytes>) -> (StatusCode, Bytes) {
+pub(crate) async fn admin(path: &Path, method: Method, uri: &str, body: impl Into<Bytes>) -> (StatusCode, Bytes) {
     let stream = UnixStream::connect(path).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
@@ -172,12 +179,12 @@ pub async fn admin(path: &Path, method: Method, uri: &str, body: impl Into<Bytes
 }
 
 /// An HTTP/1.1 client with one connection.
-pub struct Client {
+pub(crate) struct Client {
     sender: SendRequest<Full<Bytes>>,
 }
 
 impl Client {
-    pub async fn connect(addr: SocketAddr) -> Self {
+    pub(crate) async fn connect(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect(addr).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -185,33 +192,33 @@ impl Client {
         Self { sender }
     }
 
-    pub async fn try_send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Bytes>> {
+    pub(crate) async fn try_send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Bytes>> {
         self.sender.ready().await?;
         let (parts, body) = self.sender.send_request(request).await?.into_parts();
         Ok(Response::from_parts(parts, body.collect().await?.to_bytes()))
     }
 
-    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Response<Bytes> {
+    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Response<Bytes> {
         tokio::time::timeout(PATIENCE, self.try_send(request)).await.unwrap().unwrap()
     }
 
-    pub async fn get(&mut self, path: &str) -> Response<Bytes> {
+    pub(crate) async fn get(&mut self, path: &str) -> Response<Bytes> {
         self.send(get(path)).await
     }
 
-    pub async fn post(&mut self, path: &str, body: impl Into<Bytes>) -> Response<Bytes> {
+    pub(crate) async fn post(&mut self, path: &str, body: impl Into<Bytes>) -> Response<Bytes> {
         self.send(post(path, body)).await
     }
 }
 
-pub fn get(path: &str) -> Request<Full<Bytes>> {
+pub(crate) fn get(path: &str) -> Request<Full<Bytes>> {
     Request::get(path).header("host", "test").body(Full::default()).unwrap()
 }
 
-pub fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+pub(crate) fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
     Request::post(path).header("host", "test").body(Full::new(body.into())).unwrap()
 }
 
-pub fn error_word<B>(response: &Response<B>) -> Option<&str> {
+pub(crate) fn error_word<B>(response: &Response<B>) -> Option<&str> {
     response.headers().get("x-osvm-error").map(|value| value.to_str().unwrap())
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     cli::Context,
-    daemon_process::{find_or_start, was_used},
+    daemon_process::{find_or_start, left_something},
     failure::Failure,
 };
 
@@ -15,7 +15,7 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     let client = match client.daemon().await {
         Ok(_) => client,
         // What a daemon that died had started may still run, and only a daemon finds it.
-        Err(ClientError::NotRunning { .. }) if was_used(&context.state_dir) => {
+        Err(ClientError::NotRunning { .. }) if left_something(&context.state_dir) => {
             find_or_start(&context.state_dir).await?.client
         }
         Err(ClientError::NotRunning { .. }) => return report(context, 0, "nothing ran"),

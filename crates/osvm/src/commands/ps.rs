@@ -6,7 +6,7 @@ use osvm_model::{
     api::{InstanceList, SCHEMA},
 };
 
-use crate::{cli::Context, daemon_process::was_used, failure::Failure, format, table};
+use crate::{cli::Context, daemon_process::left_something, failure::Failure, format, table};
 
 const HEADINGS: [&str; 9] = ["NAME", "LEVEL", "REV", "STATE", "PID", "CPU", "MEM", "RESTARTS", "UP"];
 
@@ -16,7 +16,7 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     let instances = match client.instances().await {
         Ok(list) => list,
         Err(ClientError::NotRunning { .. }) => {
-            if was_used(&context.state_dir) {
+            if left_something(&context.state_dir) {
                 printer.note("no daemon runs; what an earlier one started may still run (osvm down ends it)");
             } else {
                 printer.note("nothing runs; start a local node: osvm rpc local");

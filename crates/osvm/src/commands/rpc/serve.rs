@@ -48,7 +48,7 @@ pub(super) async fn until_interrupted(
     mut interrupts: Interrupts,
 ) -> Result<(), Failure> {
     let printer = &context.printer;
-    let mut after = last_event(&found, name).await?;
+    let mut after = None;
     loop {
         let end = tokio::select! {
             end = watch(context, &found, name, &mut after) => end?,
@@ -101,22 +101,30 @@ pub(super) async fn clean_up(found: &Found, name: Option<&ServiceName>) {
     }
 }
 
-/// Where the events begin that are news.
-async fn last_event(found: &Found, name: &ServiceName) -> Result<u64, Failure> {
-    let query = EventQuery { after: None, service: Some(name.clone()), last: Some(1) };
-    Ok(found.client.events(&query).await?.last().map_or(0, |event| event.id))
+/// The events that are news; none if the daemon is gone. `after` is the last one that was told.
+async fn news(found: &Found, name: &ServiceName, after: Option<u64>) -> Result<Option<Lines<Event>>, ClientError> {
+    let follow = async || {
+        let after = match after {
+            Some(after) => after,
+            None => {
+                let query = EventQuery { after: None, service: Some(name.clone()), last: Some(1) };
+                found.client.events(&query).await?.last().map_or(0, |event| event.id)
+            }
+        };
+        found.client.follow_events(&EventQuery { after: Some(after), service: None, last: None }).await
+    };
+    match follow().await {
+        Ok(events) => Ok(Some(events)),
+        Err(error @ (ClientError::Answered(_) | ClientError::Shape(_))) => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Tells each event until the service is stopped or the daemon is gone.
-async fn watch(context: &Context, found: &Found, name: &ServiceName, after: &mut u64) -> Result<End, Failure> {
-    let query = EventQuery { after: Some(*after), service: None, last: None };
-    let mut events: Lines<Event> = match found.client.follow_events(&query).await {
-        Ok(events) => events,
-        Err(ClientError::NotRunning { .. } | ClientError::Broken(_)) => return Ok(End::DaemonGone),
-        Err(error) => return Err(error.into()),
-    };
+async fn watch(context: &Context, found: &Found, name: &ServiceName, after: &mut Option<u64>) -> Result<End, Failure> {
+    let Some(mut events) = news(found, name, *after).await? else { return Ok(End::DaemonGone) };
     while let Some(Ok(event)) = events.next().await {
-        *after = event.id;
+        *after = Some(event.id);
         if event.service.as_ref().is_some_and(|service| service != name) {
             continue;
         }
