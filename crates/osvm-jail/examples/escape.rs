@@ -1,6 +1,7 @@
 //! One attempt to get out of a jail, by name. Exit 0: it worked. Exit 10: it was refused, with the reason on stdout. `list` names all.
 //!
 //! Started by `tests/escape.rs`, inside a jail and outside one. Outside it runs in namespaces that are thrown away.
+#![deny(unsafe_op_in_unsafe_fn)]
 #![expect(unsafe_code, reason = "attempts are raw system calls")]
 
 use std::{

@@ -26,6 +26,9 @@
 //!
 //! A hole in the kernel's allowed system calls is a way out; a VM has a smaller one. Side channels of the CPU are not closed.
 
+#![deny(unsafe_code)]
+#![deny(unsafe_op_in_unsafe_fn)]
+
 pub mod calls;
 mod cgroup;
 mod closure;

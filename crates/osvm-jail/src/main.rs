@@ -2,6 +2,7 @@
 //!
 //! stdin is replaced by /dev/null once the specification is read. Exit codes: the program's own, 128 + a signal's number, 3 if the
 //! jail could not be made.
+#![forbid(unsafe_code)]
 
 use std::{error::Error as _, io::Read, process::ExitCode};
 
