@@ -5,9 +5,12 @@
 
 use std::{
     fs, io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     time::Duration,
 };
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::{
     error::{At, Error},
@@ -19,10 +22,12 @@ use crate::{
 const CPU_PERIOD_US: u64 = 100_000;
 /// What an instance's group is named, before its number.
 const PREFIX: &str = "osvm-jail.";
-/// How often removing a group is tried. Its last process may still be on its way out.
-const REMOVE_TRIES: u32 = 200;
-/// The pause between two tries: the kernel tells of an empty group only in version 2.
-const REMOVE_PAUSE: Duration = Duration::from_millis(2);
+/// How often removing a group is tried. Its last process, though waited for, may still be on its way out.
+const REMOVE_TRIES: u32 = 24;
+/// The first pause between two tries, which doubles up to [`REMOVE_PAUSE_MAX`]: there is no event for it in version 1.
+const REMOVE_PAUSE: Duration = Duration::from_micros(50);
+/// The longest pause between two tries.
+const REMOVE_PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// Where groups are made on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,15 +202,47 @@ fn enable(folder: &Path) -> Result<(), Error> {
 
 fn remove(folder: &Path) -> io::Result<()> {
     let mut tries = 0;
+    let mut pause = REMOVE_PAUSE;
     loop {
         match fs::remove_dir(folder) {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy && tries < REMOVE_TRIES => {
                 tries += 1;
-                std::thread::sleep(REMOVE_PAUSE);
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(REMOVE_PAUSE_MAX);
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             done => return done,
         }
+    }
+}
+
+/// How a process gets into a group. Moving another process waits for every processor of the host (some 15 ms a hierarchy); a process
+/// that is born there, or that of one thread that moves itself, does not.
+#[derive(Debug)]
+pub(crate) enum Entrance {
+    /// Version 2: the group's folder, in which the process is started.
+    Born(OwnedFd),
+    /// Version 1: the groups' lists of tasks, into which the process writes itself.
+    Walk(Vec<OwnedFd>),
+}
+
+impl Entrance {
+    /// The folder to be started in, for [`crate::sys::fork_into`].
+    pub(crate) fn born(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Born(folder) => Some(folder.as_fd()),
+            Self::Walk(_) => None,
+        }
+    }
+
+    /// In the process itself, which has one thread: from here on, it and all that it starts is under the limits.
+    pub(crate) fn walk(self) -> Result<(), Error> {
+        if let Self::Walk(files) = self {
+            for file in files {
+                rustix::io::write(&file, b"0").at("entering the control group")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -266,12 +303,20 @@ impl Group {
         Ok(())
     }
 
-    /// Puts a process, and all that it starts, under the limits.
-    pub(crate) fn add(&self, pid: i32) -> Result<(), Error> {
-        for (_, folder) in &self.folders {
-            fs::write(folder.join("cgroup.procs"), pid.to_string()).map_err(|error| unwritable(folder, &error))?;
+    /// The way in for a process of one thread.
+    pub(crate) fn entrance(&self) -> Result<Entrance, Error> {
+        let open = |folder: &Path, file: &str, flags| {
+            let file = rustix::fs::open(folder.join(file), flags | OFlags::CLOEXEC, Mode::empty());
+            file.map_err(|error| unwritable(folder, &error.into()))
+        };
+        if self.v2 {
+            let Some((_, folder)) = self.folders.first() else {
+                return Err(io::Error::from(io::ErrorKind::NotFound)).at("entering the control group");
+            };
+            return Ok(Entrance::Born(open(folder, "", OFlags::DIRECTORY | OFlags::RDONLY)?));
         }
-        Ok(())
+        let files = self.folders.iter().map(|(_, folder)| open(folder, "tasks", OFlags::WRONLY));
+        Ok(Entrance::Walk(files.collect::<Result<_, _>>()?))
     }
 
     /// What its processes have used so far.

@@ -5,9 +5,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::{error::Error, spec::Mount};
 
@@ -15,8 +19,12 @@ use crate::{error::Error, spec::Mount};
 const DEEPEST: usize = 4;
 /// Files that one program may need.
 const MOST_FILES: usize = 256;
-/// The most that is read of one file, bytes.
-const LARGEST_FILE: u64 = 1 << 30;
+/// An ELF file's own header, bytes.
+const HEADER: usize = 64;
+/// The most that is read of one table of an ELF file, bytes.
+const LARGEST_TABLE: usize = 1 << 20;
+/// The longest name, or first line of a script, that is read, bytes. The kernel reads 256 of a script's.
+const LONGEST_LINE: usize = 1024;
 /// Where the dynamic linker looks without a cache.
 const LIBRARY_FOLDERS: [&str; 8] = [
     "/lib/x86_64-linux-gnu",
@@ -60,20 +68,18 @@ impl Needed<'_> {
         let failed = |why: String| Error::Execute { program: path.to_owned(), why };
         // A program in a declared folder is looked for there.
         let Some(on_host) = self.on_host(path) else { return Ok(()) };
-        let data = read(&on_host).map_err(failed)?;
+        let (file, elf) = open(&on_host).map_err(failed)?;
         self.add(path, &on_host)?;
-        if let Some(line) = data.strip_prefix(b"#!") {
-            let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
-            let line = String::from_utf8_lossy(line);
-            let Some(interpreter) = line.split_whitespace().next() else {
+        if let Some(interpreter) = script(&file) {
+            if interpreter.is_empty() {
                 return Err(failed("its first line names no interpreter".to_owned()));
-            };
+            }
             if depth >= DEEPEST {
                 return Err(failed("its interpreter is a script of a script of a script".to_owned()));
             }
-            return self.program(Path::new(interpreter), depth + 1);
+            return self.program(Path::new(&interpreter), depth + 1);
         }
-        let Some(elf) = Elf::read(&data) else { return Ok(()) };
+        let Some(elf) = elf else { return Ok(()) };
         if let Some(interpreter) = elf.interpreter() {
             let interpreter = PathBuf::from(interpreter);
             if let Some(on_host) = self.on_host(&interpreter) {
@@ -83,7 +89,7 @@ impl Needed<'_> {
         self.libraries(path, &elf, &[])
     }
 
-    fn libraries(&mut self, path: &Path, elf: &Elf<'_>, inherited: &[String]) -> Result<(), Error> {
+    fn libraries(&mut self, path: &Path, elf: &Elf, inherited: &[String]) -> Result<(), Error> {
         let origin = path.parent().unwrap_or(Path::new("/")).display().to_string();
         let (needed, own) = elf.needed();
         let own: Vec<_> = own.iter().map(|p| p.replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin)).collect();
@@ -91,19 +97,16 @@ impl Needed<'_> {
             let folders = own.iter().chain(inherited).map(String::as_str).chain(LIBRARY_FOLDERS);
             let found = folders.map(|folder| Path::new(folder).join(&name)).find_map(|target| {
                 let on_host = self.on_host(&target)?;
-                let data = read(&on_host).ok()?;
-                let same = Elf::read(&data).is_some_and(|library| library.machine == elf.machine);
-                same.then_some((target, on_host, data))
+                let library = open(&on_host).ok()?.1?;
+                (library.machine == elf.machine).then_some((target, on_host, library))
             });
             // The dynamic linker will tell by name; a library that lies in a declared folder is there already.
-            let Some((target, on_host, data)) = found else { continue };
+            let Some((target, on_host, library)) = found else { continue };
             if self.files.contains_key(&target) {
                 continue;
             }
             self.add(&target, &on_host)?;
-            if let Some(library) = Elf::read(&data) {
-                self.libraries(&target, &library, &own)?;
-            }
+            self.libraries(&target, &library, &own)?;
         }
         Ok(())
     }
@@ -125,20 +128,42 @@ impl Needed<'_> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let meta = fs::metadata(path).map_err(|error| error.to_string())?;
-    if !meta.is_file() {
+/// Opens a file, and its ELF header if it has one. Only the few parts that are needed are read: a library may have megabytes.
+fn open(path: &Path) -> Result<(File, Option<Elf>), String> {
+    // Not to wait for a writer if it is a pipe.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|error| error.to_string())?);
+    if !file.metadata().map_err(|error| error.to_string())?.is_file() {
         return Err("it is not a regular file".to_owned());
     }
-    if meta.len() > LARGEST_FILE {
-        return Err("it is larger than 1 GiB".to_owned());
+    let elf = file.try_clone().ok().and_then(Elf::read);
+    Ok((file, elf))
+}
+
+/// A script's interpreter; none if the file is no script.
+fn script(file: &File) -> Option<String> {
+    let head = bytes_at(file, 0, LONGEST_LINE).ok()?;
+    let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    Some(String::from_utf8_lossy(line).split_whitespace().next().unwrap_or_default().to_owned())
+}
+
+/// At most so many bytes from there on.
+fn bytes_at(file: &File, offset: u64, most: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; most];
+    let mut len = 0;
+    while len < most {
+        match file.read_at(&mut bytes[len..], offset.saturating_add(len as u64))? {
+            0 => break,
+            n => len += n,
+        }
     }
-    fs::read(path).map_err(|error| error.to_string())
+    bytes.truncate(len);
+    Ok(bytes)
 }
 
 /// The little of a 64-bit little-endian ELF file that is needed here.
-struct Elf<'a> {
-    data: &'a [u8],
+struct Elf {
+    file: File,
     machine: u16,
     segments: Vec<Segment>,
 }
@@ -151,23 +176,25 @@ struct Segment {
     size: u64,
 }
 
-impl<'a> Elf<'a> {
-    fn read(data: &'a [u8]) -> Option<Self> {
-        if data.get(..6)? != b"\x7fELF\x02\x01" {
+impl Elf {
+    fn read(file: File) -> Option<Self> {
+        let head = bytes_at(&file, 0, HEADER).ok()?;
+        if head.get(..6)? != b"\x7fELF\x02\x01" {
             return None;
         }
-        let (table, size, count) = (number(data, 32, 8)?, number(data, 54, 2)?, number(data, 56, 2)?);
+        let (table, size, count) = (number(&head, 32, 8)?, number(&head, 54, 2)?, number(&head, 56, 2)?);
+        let headers = bytes_at(&file, table, usize::try_from(size * count).ok()?.min(LARGEST_TABLE)).ok()?;
         let segment = |index: u64| {
-            let at = table.checked_add(index.checked_mul(size)?)?;
-            let field = |offset: u64, len| number(data, at.checked_add(offset)?, len);
+            let field = |offset: u64, len| number(&headers, index * size + offset, len);
             let kind = u32::try_from(field(0, 4)?).ok()?;
             Some(Segment { kind, offset: field(8, 8)?, address: field(16, 8)?, size: field(32, 8)? })
         };
         let segments = (0..count).map(segment).collect::<Option<_>>()?;
-        Some(Self { data, machine: u16::try_from(number(data, 18, 2)?).ok()?, segments })
+        let machine = u16::try_from(number(&head, 18, 2)?).ok()?;
+        Some(Self { file, machine, segments })
     }
 
-    fn interpreter(&self) -> Option<&'a str> {
+    fn interpreter(&self) -> Option<String> {
         let segment = self.segments.iter().find(|segment| segment.kind == PT_INTERP)?;
         self.text(segment.offset)
     }
@@ -176,11 +203,11 @@ impl<'a> Elf<'a> {
     fn needed(&self) -> (Vec<String>, Vec<String>) {
         let dynamic = || {
             let segment = self.segments.iter().find(|segment| segment.kind == PT_DYNAMIC)?;
-            let entry = |index: u64| {
-                let at = segment.offset.checked_add(index * 16)?;
-                Some((number(self.data, at, 8)?, number(self.data, at.checked_add(8)?, 8)?))
-            };
-            let entries: Vec<_> = (0..segment.size / 16).map_while(entry).take_while(|(tag, _)| *tag != 0).collect();
+            let most = usize::try_from(segment.size).ok()?.min(LARGEST_TABLE);
+            let table = bytes_at(&self.file, segment.offset, most).ok()?;
+            let entry = |index: u64| Some((number(&table, index * 16, 8)?, number(&table, index * 16 + 8, 8)?));
+            let entries: Vec<_> =
+                (0..table.len() as u64 / 16).map_while(entry).take_while(|(tag, _)| *tag != 0).collect();
             let strings = entries.iter().find(|(tag, _)| *tag == DT_STRTAB)?.1;
             let load = self.segments.iter().find(|load| {
                 load.kind == PT_LOAD && strings.checked_sub(load.address).is_some_and(|offset| offset < load.size)
@@ -190,8 +217,8 @@ impl<'a> Elf<'a> {
         };
         let Some((entries, strings)) = dynamic() else { return (Vec::new(), Vec::new()) };
         let texts = |wanted: &[u64]| -> Vec<String> {
-            let texts = entries.iter().filter(|(tag, _)| wanted.contains(tag));
-            texts.filter_map(|(_, at)| self.text(strings.checked_add(*at)?)).map(str::to_owned).collect()
+            let texts = entries.iter().filter(|(tag, _)| wanted.contains(tag)).take(MOST_FILES);
+            texts.filter_map(|(_, at)| self.text(strings.checked_add(*at)?)).collect()
         };
         let folders = texts(&[DT_RPATH, DT_RUNPATH]);
         let folders = folders.iter().flat_map(|list| list.split(':')).filter(|folder| !folder.is_empty());
@@ -201,9 +228,10 @@ impl<'a> Elf<'a> {
         )
     }
 
-    fn text(&self, offset: u64) -> Option<&'a str> {
-        let rest = self.data.get(usize::try_from(offset).ok()?..)?;
-        std::str::from_utf8(&rest[..rest.iter().position(|byte| *byte == 0)?]).ok()
+    fn text(&self, offset: u64) -> Option<String> {
+        let bytes = bytes_at(&self.file, offset, LONGEST_LINE).ok()?;
+        let text = std::str::from_utf8(&bytes[..bytes.iter().position(|byte| *byte == 0)?]).ok()?;
+        Some(text.to_owned())
     }
 }
 
@@ -216,6 +244,7 @@ fn number(data: &[u8], offset: u64, len: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rustix::fs::MemfdFlags;
 
     use super::*;
 
@@ -243,7 +272,9 @@ mod tests {
             for (to, from) in data.iter_mut().zip(b"\x7fELF\x02\x01") {
                 *to = *from;
             }
-            if let Some(elf) = Elf::read(&data) {
+            let file = File::from(rustix::fs::memfd_create("elf", MemfdFlags::CLOEXEC).unwrap());
+            file.write_all_at(&data, 0).unwrap();
+            if let Some(elf) = Elf::read(file) {
                 let _ = (elf.interpreter(), elf.needed());
             }
         }

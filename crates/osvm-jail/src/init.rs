@@ -1,8 +1,8 @@
 //! The jail's first process: builds the jail around itself, gives up its powers, starts the program, waits for every process, and ends
 //! when the program ends, which ends all that is left in its pid namespace.
 //!
-//! It tells the monitor what happened by one line a message on the status pipe, and gets one byte a command on the control pipe:
-//! 0 for "you are under your limits, go on", any other number is a signal for the program.
+//! It tells the monitor what happened by one line a message on the status pipe, and gets one byte a signal for the program on the
+//! control pipe.
 
 use std::{
     ffi::CString,
@@ -14,17 +14,18 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     process::{DumpableBehavior, Resource, Rlimit, Signal, WaitOptions, setrlimit, wait},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cgroup::Entrance,
     error::{At, Error},
     inbound,
     lockdown::{self, HostProc},
     root::{self, MappedOwner},
-    seccomp::Filters,
+    seccomp::Filter,
     spec::Spec,
     sys::{self, Fork},
 };
@@ -57,8 +58,9 @@ pub(crate) struct Plan<'a> {
     /// The user and group that started it, for the map of a rootless jail.
     pub(crate) caller: (u32, u32),
     pub(crate) owners: Vec<MappedOwner>,
-    pub(crate) service: &'a Filters,
-    pub(crate) init: &'a Filters,
+    pub(crate) entrance: Option<Entrance>,
+    pub(crate) service: &'a Filter,
+    pub(crate) init: &'a Filter,
     pub(crate) status: OwnedFd,
     pub(crate) control: OwnedFd,
     pub(crate) inbound: Option<(UnixListener, u16)>,
@@ -89,6 +91,11 @@ fn tell(status: BorrowedFd<'_>, message: &Message) {
 }
 
 fn live(plan: &mut Plan<'_>) -> Result<(), Error> {
+    if let Some(entrance) = plan.entrance.take() {
+        entrance.walk()?;
+    }
+    // Now that the limits hold, so that the root of the jail's view is its own group.
+    sys::unshare(libc::CLONE_NEWCGROUP).at("making a namespace of control groups")?;
     let signals = sys::signals_as_file(&[libc::SIGCHLD]).at("watching for ended processes")?;
     let proc = HostProc::open()?;
     if plan.user.is_none() {
@@ -97,17 +104,15 @@ fn live(plan: &mut Plan<'_>) -> Result<(), Error> {
     sys::set_hostname(HOSTNAME).at("naming the jail")?;
     sys::loopback_up().at("bringing up the jail's loopback")?;
     root::enter(plan.spec, &std::mem::take(&mut plan.owners))?;
-    await_go(plan.control.as_fd())?;
-    // Now that the limits hold, so that the root of the jail's view is its own group.
-    sys::unshare(libc::CLONE_NEWCGROUP).at("making a namespace of control groups")?;
     lockdown::drop_user(&proc, plan.user)?;
     drop(proc);
-    // After the last change of user, which would have reset it. If the monitor died before, its end of the control pipe is closed.
+    // After the last change of user, which would have reset it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).at("tying the jail to its monitor")?;
+    monitor_lives(plan.control.as_fd())?;
     lockdown::no_new_privileges()?;
     lockdown::landlock(plan.spec)?;
 
-    let program = match sys::fork_into(0) {
+    let program = match sys::fork_into(0, None) {
         Ok(Fork::Child) => become_program(plan),
         Ok(Fork::Parent { pid, .. }) => pid,
         Err(error) => return Err(error).at("starting the program's process"),
@@ -131,13 +136,15 @@ fn live(plan: &mut Plan<'_>) -> Result<(), Error> {
     watch(plan, program, &signals)
 }
 
-/// Waits until the monitor has put this process under its limits.
-fn await_go(control: BorrowedFd<'_>) -> Result<(), Error> {
-    let mut byte = [0xff];
-    match rustix::io::retry_on_intr(|| rustix::io::read(control, &mut byte)).at("waiting for the limits")? {
-        1 if byte[0] == 0 => Ok(()),
-        _ => Err(std::io::Error::other("the monitor gave up")).at("waiting for the limits"),
+/// A monitor that died before this process was tied to it has closed its end of the control pipe.
+fn monitor_lives(control: BorrowedFd<'_>) -> Result<(), Error> {
+    let mut files = [PollFd::from_borrowed_fd(control, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::io::retry_on_intr(|| poll(&mut files, Some(&now))).at("looking for the monitor")?;
+    if files[0].revents().contains(PollFlags::HUP) {
+        return Err(std::io::Error::other("it is gone")).at("looking for the monitor");
     }
+    Ok(())
 }
 
 fn close_all_but(mut kept: Vec<i32>) -> Result<(), Error> {

@@ -8,14 +8,14 @@
 //! |---|---|---|---|
 //! | 1 | monitor | the specification is checked; stdin, stdout and stderr are looked at; filters are compiled | refused, nothing was made |
 //! | 2 | monitor | an instance id that nobody has (its user id on the host when started by root) | refused |
-//! | 3 | monitor | namespaces of processes, mounts, network, IPC, host name, time; of users too when rootless | refused |
-//! | 4 | monitor | a control group with the limits for memory, processes, CPU; the first process is put into it | the first process is killed |
-//! | 5 | jail | a fresh tmpfs as root with the declared mounts, four devices, `/tmp`; `pivot_root`; the host's root is unmounted; the root is made read-only | the jail ends |
-//! | 6 | jail | waits for step 4; namespace of control groups | the jail ends |
-//! | 7 | jail | becomes the instance's user; a further namespace of users, so that it has no power over the namespaces of step 3; secure bits; bounding set, capabilities dropped and read back | the jail ends |
+//! | 3 | monitor | a control group with the limits for memory, processes, CPU | refused |
+//! | 4 | monitor | namespaces of processes, mounts, network, IPC, host name, time; of users too when rootless | refused, the group is removed |
+//! | 5 | jail | enters the control group (version 2: is started in it), and a namespace of control groups | the jail ends |
+//! | 6 | jail | a fresh tmpfs as root with the declared mounts, four devices, `/tmp`; `pivot_root`; the host's root is unmounted; the root is made read-only | the jail ends |
+//! | 7 | jail | becomes the instance's user; a further namespace of users, so that it has no power over the namespaces of step 4; secure bits; bounding set, capabilities dropped and read back | the jail ends |
 //! | 8 | jail | dies with the monitor; `no_new_privs`; Landlock | the jail ends |
 //! | 9 | program | session without a terminal, resource limits, signals reset, descriptors from 3 on closed | the jail ends |
-//! | 10 | program | seccomp filters, then the program is executed | the jail ends |
+//! | 10 | program | seccomp filter, then the program is executed | the jail ends |
 //! | 11 | jail | the first process hides itself, closes everything and loads its own filter; it waits for processes | the jail ends, and with it the program |
 //!
 //! A step that fails ends the jail before the program's first instruction (step 11: at once after it), and the caller gets an
@@ -29,6 +29,7 @@
 #![deny(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod bpf;
 pub mod calls;
 mod cgroup;
 mod closure;

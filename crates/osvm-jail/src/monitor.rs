@@ -21,7 +21,7 @@ use crate::{
     id::InstanceId,
     init::{self, Message, Plan},
     owner,
-    seccomp::{Filters, Kind},
+    seccomp::{Filter, Kind},
     spec::Spec,
     sys::{self, Fork},
 };
@@ -90,8 +90,7 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
     handed(output)?;
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     let root = uid.is_root();
-    let compile = |kind| Filters::new(kind).map_err(io::Error::other).at("compiling the seccomp filters");
-    let (service, first) = (compile(Kind::Service)?, compile(Kind::Init)?);
+    let (service, first) = (Filter::new(Kind::Service), Filter::new(Kind::Init));
     let groups = Groups::find()?;
     let id = InstanceId::take()?;
     let user = root.then_some(id.number);
@@ -122,8 +121,12 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
     if !root {
         namespaces |= libc::CLONE_NEWUSER;
     }
-    let (pid, jail) = match sys::fork_into(namespaces).map_err(|error| no_namespaces(&error))? {
+    let group = groups.create(&id, &spec.limits)?;
+    let entrance = group.entrance()?;
+    let jail = match sys::fork_into(namespaces, entrance.born()).map_err(|error| no_namespaces(&error))? {
         Fork::Child => {
+            // Made by the monitor, and left to it.
+            std::mem::forget(group);
             if let Some(((_, stdout), (_, stderr))) = &captured {
                 let dup = rustix::stdio::dup2_stdout(stdout).and_then(|()| rustix::stdio::dup2_stderr(stderr));
                 if dup.is_err() {
@@ -136,6 +139,7 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
                 user,
                 caller: (uid.as_raw(), gid.as_raw()),
                 owners,
+                entrance: Some(entrance),
                 service: &service,
                 init: &first,
                 status: status_out,
@@ -143,14 +147,10 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
                 inbound: inbound.map(crate::door::Door::into_listener),
             })
         }
-        Fork::Parent { pid, pidfd } => (pid, pidfd),
+        Fork::Parent { pidfd, .. } => pidfd,
     };
-    drop((status_out, control_in, owners));
+    drop((status_out, control_in, owners, entrance));
     let jail = Jail { pidfd: jail, reaped: false };
-    let group = groups.create(&id, &spec.limits)?;
-    group.add(pid)?;
-    // A jail that has failed already reads nothing any more; what it said is read below.
-    let _ = rustix::io::write(&control_out, &[0]);
     let pipes = captured.map(|((stdout, _), (stderr, _))| (stdout, stderr));
     let watch = Watch { jail, status: status_in, control: control_out, signals, pipes, began };
     let outcome = watch.until_end(spec, &group)?;

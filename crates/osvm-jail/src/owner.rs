@@ -44,7 +44,7 @@ pub(crate) fn map(spec: &Spec, user: u32) -> Result<Vec<MappedOwner>, Error> {
 
 fn namespace((uid, gid): (u32, u32), user: u32) -> io::Result<File> {
     let (ready, say) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (pid, pidfd) = match sys::fork_into(0)? {
+    let (pid, pidfd) = match sys::fork_into(0, None)? {
         Fork::Child => {
             drop(ready);
             if sys::unshare(libc::CLONE_NEWUSER).is_ok() {

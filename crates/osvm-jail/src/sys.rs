@@ -11,6 +11,9 @@ use std::{
     ptr,
 };
 
+/// What libc's own constant cannot hold.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// An answer of a raw system call.
 fn check(answer: libc::c_long) -> io::Result<libc::c_long> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
@@ -22,16 +25,21 @@ pub(crate) enum Fork {
     Parent { pid: i32, pidfd: OwnedFd },
 }
 
-/// Starts a child in new namespaces (`CLONE_NEW*`), and a process file descriptor for it.
+/// Starts a child in new namespaces (`CLONE_NEW*`) and, if one is given, in that control group of version 2; and a process file
+/// descriptor for it.
 ///
 /// To be called with one thread only ([`single_thread`]): a lock that another thread holds would stay held for ever in the child.
-pub(crate) fn fork_into(namespaces: libc::c_int) -> io::Result<Fork> {
+pub(crate) fn fork_into(namespaces: libc::c_int, group: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is plain numbers, for which zero is a valid value.
     let mut args: libc::clone_args = unsafe { mem::zeroed() };
     args.flags = (libc::CLONE_PIDFD | namespaces) as u32 as u64;
     args.pidfd = &raw mut pidfd as u64;
     args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(group) = group {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = group.as_raw_fd() as u64;
+    }
     // SAFETY: without CLONE_VM and with a null stack this is a fork: the child has its own copy of all memory. A lock held
     // by another thread could stop the child, but not break it. args and pidfd outlive the call.
     let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, mem::size_of::<libc::clone_args>()) })?;
@@ -69,11 +77,10 @@ pub(crate) fn execute(program: &CStr, argv: &[CString], env: &[CString]) -> io::
 }
 
 /// Loads a seccomp filter for this thread and all that it starts.
-pub(crate) fn load_filter(program: &[seccompiler::sock_filter]) -> io::Result<()> {
+pub(crate) fn load_filter(program: &[libc::sock_filter]) -> io::Result<()> {
     let len = u16::try_from(program.len()).map_err(io::Error::other)?;
-    let fprog = libc::sock_fprog { len, filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut() };
-    // SAFETY: fprog points to `len` instructions of the kernel's layout (seccompiler's struct is the same, repr(C)), and the kernel
-    // only reads them during the call.
+    let fprog = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    // SAFETY: fprog points to `len` instructions, and the kernel only reads them during the call.
     check(unsafe {
         libc::syscall(
             libc::SYS_seccomp,
