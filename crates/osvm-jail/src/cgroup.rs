@@ -42,6 +42,8 @@ pub struct Groups {
 struct Parent {
     controller: &'static str,
     folder: PathBuf,
+    /// Of `cpu`: whether its hierarchy also counts the time that is used.
+    accounts: bool,
 }
 
 /// What an instance used.
@@ -78,12 +80,13 @@ impl Groups {
             });
             let at = mounted(mounts, "cgroup", Some(controller));
             let (Some(path), Some((root, at))) = (line, at) else { continue };
-            parents.push(Parent { controller, folder: at.join(below(path, &root)) });
+            parents.push(Parent { controller, folder: at.join(below(path, &root)), accounts: false });
         }
         // One mounted hierarchy may carry both.
-        if let [.., cpu, cpuacct] = parents.as_slice()
+        if let [.., cpu, cpuacct] = parents.as_mut_slice()
             && cpu.folder == cpuacct.folder
         {
+            cpu.accounts = true;
             parents.pop();
         }
         if parents.iter().any(|parent| parent.controller == "memory") {
@@ -99,13 +102,15 @@ impl Groups {
         if folder != at && !controls_children(&folder) {
             folder = folder.parent().filter(|parent| parent.starts_with(&at)).unwrap_or(&at).to_owned();
         }
-        Ok(Self { parents: vec![Parent { controller: "all", folder }], v2: true })
+        Ok(Self { parents: vec![Parent { controller: "all", folder, accounts: true }], v2: true })
     }
 
     /// Makes an instance's group with its limits.
     pub(crate) fn create(&self, id: &InstanceId, limits: &Limits) -> Result<Group, Error> {
         let mut group = Group { folders: Vec::new(), v2: self.v2, parents: self.clone() };
-        for parent in &self.parents {
+        // In a group of CPU time a process waits behind all that runs outside of it, so there is one only where there is a limit.
+        let wanted = |parent: &&Parent| parent.controller != "cpu" || limits.cpus.is_some() || parent.accounts;
+        for parent in self.parents.iter().filter(wanted) {
             if self.v2 {
                 enable(&parent.folder)?;
             }

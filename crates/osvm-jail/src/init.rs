@@ -112,13 +112,14 @@ fn live(plan: &mut Plan<'_>) -> Result<(), Error> {
     lockdown::no_new_privileges()?;
     lockdown::landlock(plan.spec)?;
 
-    let program = match sys::fork_into(0, None) {
+    // From here on neither a debugger nor another process of the same user may look into this one.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).at("hiding the first process")?;
+    // The program comes first: this process stands still until it is executed.
+    let program = match sys::fork_into(libc::CLONE_VFORK, None) {
         Ok(Fork::Child) => become_program(plan),
         Ok(Fork::Parent { pid, .. }) => pid,
         Err(error) => return Err(error).at("starting the program's process"),
     };
-    // From here on neither a debugger nor another process of the same user may look into this one.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).at("hiding the first process")?;
     let null =
         rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()).at("opening /dev/null")?;
     rustix::stdio::dup2_stdin(&null).at("letting go of stdin")?;

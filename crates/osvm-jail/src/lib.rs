@@ -13,10 +13,10 @@
 //! | 5 | jail | enters the control group (version 2: is started in it), and a namespace of control groups | the jail ends |
 //! | 6 | jail | a fresh tmpfs as root with the declared mounts, four devices, `/tmp`; `pivot_root`; the host's root is unmounted; the root is made read-only | the jail ends |
 //! | 7 | jail | becomes the instance's user; a further namespace of users, so that it has no power over the namespaces of step 4; secure bits; bounding set, capabilities dropped and read back | the jail ends |
-//! | 8 | jail | dies with the monitor; `no_new_privs`; Landlock | the jail ends |
+//! | 8 | jail | dies with the monitor; `no_new_privs`; Landlock; the first process hides itself from debuggers | the jail ends |
 //! | 9 | program | session without a terminal, resource limits, signals reset, descriptors from 3 on closed | the jail ends |
 //! | 10 | program | seccomp filter, then the program is executed | the jail ends |
-//! | 11 | jail | the first process hides itself, closes everything and loads its own filter; it waits for processes | the jail ends, and with it the program |
+//! | 11 | jail | the first process closes everything and loads its own filter; it waits for processes | the jail ends, and with it the program |
 //!
 //! A step that fails ends the jail before the program's first instruction (step 11: at once after it), and the caller gets an
 //! [`Error`] that names the step. No step is skipped, tried in a weaker way, or left out because the host lacks it.

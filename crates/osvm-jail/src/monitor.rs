@@ -256,38 +256,32 @@ impl Watch {
         let (mut stdout, mut stderr) = (Captured::default(), Captured::default());
         let mut lines = Vec::new();
         let mut timed_out = false;
-        let mut open = (self.pipes.is_some(), self.pipes.is_some());
+        let (out, err) = self.pipes.take().unzip();
+        // A file that has ended is taken out: it would be ready at each look.
+        let mut sources = [Some(&self.status), out.as_ref(), err.as_ref()];
         loop {
             let left = deadline.filter(|_| !timed_out).map(|at| at.saturating_duration_since(Instant::now()));
-            let (ready, gone) = {
-                let mut files = vec![
-                    PollFd::new(&self.jail.pidfd, PollFlags::IN),
-                    PollFd::new(&self.status, PollFlags::IN),
-                    PollFd::new(&self.signals, PollFlags::IN),
-                ];
-                if let Some((out, err)) = &self.pipes {
-                    files.push(PollFd::new(out, if open.0 { PollFlags::IN } else { PollFlags::empty() }));
-                    files.push(PollFd::new(err, if open.1 { PollFlags::IN } else { PollFlags::empty() }));
-                }
-                let timeout = left.map(Timespec::try_from).transpose().map_err(io::Error::other).at("waiting")?;
-                rustix::io::retry_on_intr(|| poll(&mut files, timeout.as_ref())).at("waiting for the jail")?;
-                let ready: Vec<bool> = files.iter().map(|file| !file.revents().is_empty()).collect();
-                let gone = ready[0];
-                (ready, gone)
-            };
-            if let Some((out, err)) = &self.pipes {
-                if ready[3] && open.0 {
-                    open.0 = stdout.read(out.as_fd())?;
-                }
-                if ready[4] && open.1 {
-                    open.1 = stderr.read(err.as_fd())?;
+            let timeout = left.map(Timespec::try_from).transpose().map_err(io::Error::other).at("waiting")?;
+            let mut files =
+                vec![PollFd::new(&self.jail.pidfd, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+            files.extend(sources.iter().flatten().map(|source| PollFd::new(*source, PollFlags::IN)));
+            rustix::io::retry_on_intr(|| poll(&mut files, timeout.as_ref())).at("waiting for the jail")?;
+            let mut ready = files.iter().map(|file| !file.revents().is_empty());
+            let (gone, signalled) = (ready.next() == Some(true), ready.next() == Some(true));
+            for (index, source) in sources.iter_mut().enumerate() {
+                let Some(file) = source.filter(|_| ready.next() == Some(true)) else { continue };
+                let more = match index {
+                    0 => read_some(file.as_fd(), &mut lines)?,
+                    1 => stdout.read(file.as_fd())?,
+                    _ => stderr.read(file.as_fd())?,
+                };
+                if !more {
+                    *source = None;
                 }
             }
-            if ready[2] {
-                while let Some(signal) = sys::next_signal(self.signals.as_fd()).at("reading a signal")? {
-                    // The jail may have ended in this moment.
-                    let _ = rustix::io::write(&self.control, &[u8::try_from(signal).unwrap_or(0)]);
-                }
+            while signalled && let Some(signal) = sys::next_signal(self.signals.as_fd()).at("reading a signal")? {
+                // The jail may have ended in this moment.
+                let _ = rustix::io::write(&self.control, &[u8::try_from(signal).unwrap_or(0)]);
             }
             if left == Some(Duration::ZERO) {
                 timed_out = true;
@@ -297,18 +291,14 @@ impl Watch {
             if gone {
                 break;
             }
-            if ready[1] {
-                read_some(self.status.as_fd(), &mut lines)?;
-            }
         }
-        self.jail.reap();
         let wall = self.began.elapsed();
         // All that wrote into the pipes are dead, so this ends.
-        while read_some(self.status.as_fd(), &mut lines)? {}
-        if let Some((out, err)) = &self.pipes {
-            while open.0 && stdout.read(out.as_fd())? {}
-            while open.1 && stderr.read(err.as_fd())? {}
-        }
+        let [status, out, err] = sources;
+        while status.map_or(Ok(false), |file| read_some(file.as_fd(), &mut lines))? {}
+        while out.map_or(Ok(false), |file| stdout.read(file.as_fd()))? {}
+        while err.map_or(Ok(false), |file| stderr.read(file.as_fd()))? {}
+        self.jail.reap();
         let end = self.end(spec, &lines, timed_out)?;
         Ok(Watched { end, timed_out, wall, stdout, stderr })
     }

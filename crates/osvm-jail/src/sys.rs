@@ -25,15 +25,15 @@ pub(crate) enum Fork {
     Parent { pid: i32, pidfd: OwnedFd },
 }
 
-/// Starts a child in new namespaces (`CLONE_NEW*`) and, if one is given, in that control group of version 2; and a process file
+/// Starts a child in new namespaces (`CLONE_NEW*`, and `CLONE_VFORK` to stand still until it executes a program) and, if one is given, in that control group of version 2; and a process file
 /// descriptor for it.
 ///
 /// To be called with one thread only ([`single_thread`]): a lock that another thread holds would stay held for ever in the child.
-pub(crate) fn fork_into(namespaces: libc::c_int, group: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
+pub(crate) fn fork_into(flags: libc::c_int, group: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is plain numbers, for which zero is a valid value.
     let mut args: libc::clone_args = unsafe { mem::zeroed() };
-    args.flags = (libc::CLONE_PIDFD | namespaces) as u32 as u64;
+    args.flags = (libc::CLONE_PIDFD | flags) as u32 as u64;
     args.pidfd = &raw mut pidfd as u64;
     args.exit_signal = libc::SIGCHLD as u64;
     if let Some(group) = group {
