@@ -12,7 +12,7 @@ pub(crate) const PACKAGES: [&str; 6] = ["osvm", "osvm-jail", "osvm-localnet", "o
 
 /// Replaces this process by the bench.
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    if args.first().is_some_and(|name| name == "gateway") {
+    if args.first().is_some_and(|name| name == "gateway" || name == "jail") {
         apt::install_missing()?;
     }
     osvm::build(&PACKAGES)?;

@@ -28,7 +28,7 @@ Usage: cargo xtask TASK
   house           checks the rules of the house: who imports whom, unsafe code, file sizes, SPECIFICATION.md
   deny            licences, banned crates and sources (installs cargo-deny where it is missing)
   setup           installs what the tests and the benches need, and nothing else
-  bench NAME …    swap, gateway, localnet or fault at full length; further arguments go to osvm-bench
+  bench NAME …    swap, gateway, localnet, jail or fault at full length; further arguments go to osvm-bench
   osvm …          builds the release binaries and runs osvm (same as `cargo osvm …`)";
 
 fn main() -> ExitCode {

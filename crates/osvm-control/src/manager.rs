@@ -243,7 +243,7 @@ impl Manager {
             .into_iter()
             .map(|record| {
                 let mut status = record.status();
-                if let Some(stats) = status.pid.and_then(osvm_runtime::stats) {
+                if let Some(stats) = status.pid.and_then(|pid| osvm_runtime::stats(record.level, pid)) {
                     status.cpu_ms = Some(stats.cpu_ms);
                     status.memory_bytes = Some(stats.memory_bytes);
                 }

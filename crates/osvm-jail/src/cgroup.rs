@@ -1,7 +1,7 @@
 //! Memory, CPU and process limits, and what was used: control groups of version 1 and of version 2.
 //!
-//! An instance's group is named after its instance id and lies below the group of whoever started it, so an outer limit stays in
-//! force. Without a writable group for memory and for processes there is no level `process`: a start is refused.
+//! An instance's group is named `osvm-jail.ID.PID` after its instance id and its monitor, and lies below the group of whoever started
+//! it, so an outer limit stays in force. Without a writable group for memory and for processes there is no level `process`: a start is refused.
 
 use std::{
     fs, io,
@@ -20,10 +20,10 @@ use crate::{
 
 /// The period over which a share of CPU is measured, microseconds: the kernel's own default.
 const CPU_PERIOD_US: u64 = 100_000;
-/// What an instance's group is named, before its number.
+/// What an instance's group is named, before its id and its monitor's process id.
 const PREFIX: &str = "osvm-jail.";
 /// How often removing a group is tried. Its last process, though waited for, may still be on its way out.
-const REMOVE_TRIES: u32 = 24;
+const REMOVE_TRIES: u32 = 200;
 /// The first pause between two tries, which doubles up to [`REMOVE_PAUSE_MAX`]: there is no event for it in version 1.
 const REMOVE_PAUSE: Duration = Duration::from_micros(50);
 /// The longest pause between two tries.
@@ -49,8 +49,12 @@ struct Parent {
 /// What an instance used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Used {
-    /// The most memory at one time, bytes.
+    /// Memory now, bytes: without file pages that nobody has touched lately.
+    pub memory: Option<u64>,
+    /// The most memory at one time, bytes, with all file pages.
     pub memory_peak: Option<u64>,
+    /// Processes and threads now, the jail's first process included.
+    pub pids: Option<u64>,
     /// CPU time of all its processes.
     pub cpu: Option<Duration>,
     /// How many of its processes the kernel killed for memory.
@@ -108,21 +112,19 @@ impl Groups {
     /// Makes an instance's group with its limits.
     pub(crate) fn create(&self, id: &InstanceId, limits: &Limits) -> Result<Group, Error> {
         let mut group = Group { folders: Vec::new(), v2: self.v2, parents: self.clone() };
+        let pid = std::process::id();
         // In a group of CPU time a process waits behind all that runs outside of it, so there is one only where there is a limit.
         let wanted = |parent: &&Parent| parent.controller != "cpu" || limits.cpus.is_some() || parent.accounts;
         for parent in self.parents.iter().filter(wanted) {
             if self.v2 {
                 enable(&parent.folder)?;
             }
-            let folder = parent.folder.join(format!("{PREFIX}{}", id.number));
-            match fs::create_dir(&folder) {
-                // The id is ours, so whoever made it is gone.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    remove(&folder).at("removing a dead instance's control group")?;
-                    fs::create_dir(&folder).map_err(|error| unwritable(&folder, &error))?;
-                }
-                made => made.map_err(|error| unwritable(&folder, &error))?,
+            // The id is ours, and so is the process id: whoever made such a group is gone.
+            for (stale, _) in groups_in(&parent.folder).filter(|(_, name)| name.0 == id.number || name.1 == pid) {
+                remove(&stale).at("removing a dead instance's control group")?;
             }
+            let folder = parent.folder.join(format!("{PREFIX}{}.{pid}", id.number));
+            fs::create_dir(&folder).map_err(|error| unwritable(&folder, &error))?;
             group.folders.push((parent.controller, folder));
         }
         group.limit(limits)?;
@@ -131,21 +133,61 @@ impl Groups {
 
     /// Removes the groups of instances whose monitor was killed.
     pub(crate) fn sweep(&self) {
-        for parent in &self.parents {
-            let Ok(entries) = fs::read_dir(&parent.folder) else { continue };
-            for entry in entries.flatten() {
-                let name = entry.file_name();
-                let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|n| n.parse().ok());
-                // While we hold its id nobody can be using the group.
-                if let Some(number) = number
-                    && let Ok(_held) = InstanceId::hold(number)
-                {
-                    // A group that is not empty has an instance on its way out: the next sweep gets it.
-                    let _ = fs::remove_dir(entry.path());
-                }
+        for (folder, (number, _)) in self.parents.iter().flat_map(|parent| groups_in(&parent.folder)) {
+            // While we hold its id nobody can be using the group.
+            if let Ok(_held) = InstanceId::hold(number) {
+                // A group that is not empty has an instance on its way out: the next sweep gets it.
+                let _ = fs::remove_dir(folder);
             }
         }
     }
+
+    /// Whether this process may make a group.
+    pub(crate) fn writable(&self) -> bool {
+        self.parents.iter().all(|parent| rustix::fs::access(&parent.folder, rustix::fs::Access::WRITE_OK).is_ok())
+    }
+
+    /// Where groups are made: for memory, if each controller has its own place.
+    pub(crate) fn place(&self) -> &Path {
+        self.parents.first().map_or(Path::new("/sys/fs/cgroup"), |parent| &parent.folder)
+    }
+
+    /// What the instance of that monitor uses; none if there is no such instance.
+    pub fn used_by(&self, monitor: u32) -> Option<Used> {
+        let group = self.of(monitor);
+        let used = (!group.folders.is_empty()).then(|| group.used());
+        // It is not ours to remove.
+        std::mem::forget(group);
+        used
+    }
+
+    /// Ends what a monitor that was killed left behind, and removes its group. Returns once no process of it is left.
+    pub fn clear(&self, monitor: u32) -> Result<(), Error> {
+        let mut group = self.of(monitor);
+        group.kill();
+        for (_, folder) in std::mem::take(&mut group.folders) {
+            remove(&folder).at("removing a dead instance's control group")?;
+        }
+        Ok(())
+    }
+
+    fn of(&self, monitor: u32) -> Group {
+        let folders = self.parents.iter().flat_map(|parent| {
+            groups_in(&parent.folder)
+                .filter(|(_, name)| name.1 == monitor)
+                .map(|(folder, _)| (parent.controller, folder))
+        });
+        Group { folders: folders.collect(), v2: self.v2, parents: self.clone() }
+    }
+}
+
+/// The groups of instances in a folder, with their instance id and their monitor's process id.
+fn groups_in(folder: &Path) -> impl Iterator<Item = (PathBuf, (u32, u32))> {
+    fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|entry| {
+        let name = entry.file_name();
+        let (number, pid) = name.to_str()?.strip_prefix(PREFIX)?.split_once('.')?;
+        Some((entry.path(), (number.parse().ok()?, pid.parse().ok()?)))
+    })
 }
 
 fn unwritable(folder: &Path, error: &io::Error) -> Error {
@@ -331,14 +373,20 @@ impl Group {
         };
         let number = |text: Option<String>| text.and_then(|text| text.trim().parse::<u64>().ok());
         if self.v2 {
+            let idle = field(read("memory", "memory.stat"), "inactive_file").unwrap_or(0);
             Used {
+                memory: number(read("memory", "memory.current")).map(|all| all.saturating_sub(idle)),
                 memory_peak: number(read("memory", "memory.peak")),
+                pids: number(read("pids", "pids.current")),
                 cpu: field(read("cpu", "cpu.stat"), "usage_usec").map(Duration::from_micros),
                 oom_kills: field(read("memory", "memory.events"), "oom_kill").unwrap_or(0),
             }
         } else {
+            let idle = field(read("memory", "memory.stat"), "total_inactive_file").unwrap_or(0);
             Used {
+                memory: number(read("memory", "memory.usage_in_bytes")).map(|all| all.saturating_sub(idle)),
                 memory_peak: number(read("memory", "memory.max_usage_in_bytes")),
+                pids: number(read("pids", "pids.current")),
                 cpu: number(read("cpuacct", "cpuacct.usage").or_else(|| read("cpu", "cpuacct.usage")))
                     .map(Duration::from_nanos),
                 oom_kills: field(read("memory", "memory.oom_control"), "oom_kill").unwrap_or(0),

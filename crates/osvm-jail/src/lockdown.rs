@@ -111,7 +111,7 @@ pub(crate) fn landlock(spec: &Spec) -> Result<(), Error> {
     let change = AccessFs::from_all(ABI::V5) & !(AccessFs::MakeBlock | AccessFs::MakeChar | AccessFs::IoctlDev);
     let mut rules: Vec<(PathBuf, BitFlags<AccessFs>)> = vec![(PathBuf::from("/"), look)];
     rules.extend(DEVICES.iter().map(|name| (Path::new("/dev").join(name), device)));
-    if !spec.read_only {
+    if spec.has_tmp() {
         rules.push((PathBuf::from("/tmp"), change));
     }
     for mount in spec.mounts.iter().filter(|mount| mount.writable) {

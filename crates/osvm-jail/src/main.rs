@@ -1,19 +1,35 @@
 //! `osvm-jail`: reads a specification as JSON from stdin, runs the program in a jail, and ends as it ended.
 //!
 //! stdin is replaced by /dev/null once the specification is read. Exit codes: the program's own, 128 + a signal's number, 3 if the
-//! jail could not be made.
+//! jail could not be made. `osvm-jail check` makes a jail for this very program and ends with 0 if that went well.
 #![forbid(unsafe_code)]
 
-use std::{error::Error as _, io::Read, process::ExitCode};
+use std::{error::Error as _, io::Read, path::PathBuf, process::ExitCode};
 
-use osvm_jail::{End, Error, Output, Spec, run};
+use osvm_jail::{End, Error, Limits, Outcome, Output, Spec, closure, run};
+
+/// What the program is told when it is the one in the jail.
+const INSIDE: &str = "inside-a-jail";
 
 fn main() -> ExitCode {
-    match start() {
-        Ok(end) => ExitCode::from(match end {
-            End::Exited(code) => u8::try_from(code).unwrap_or(u8::MAX),
-            End::Signalled(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
-        }),
+    let done = match std::env::args().nth(1).as_deref() {
+        None => start(),
+        Some("check") => check(),
+        Some(INSIDE) => return ExitCode::SUCCESS,
+        Some(_) => Err(("it takes a specification on stdin, or the word check".to_owned(), 2)),
+    };
+    match done {
+        Ok(outcome) => {
+            if outcome.oom {
+                eprintln!("osvm-jail: the kernel ended a process for memory: the instance's limit was reached (OOM)");
+            } else if outcome.timed_out {
+                eprintln!("osvm-jail: it ran longer than it may and was ended");
+            }
+            ExitCode::from(match outcome.end {
+                End::Exited(code) => u8::try_from(code).unwrap_or(u8::MAX),
+                End::Signalled(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+            })
+        }
         Err((line, exit)) => {
             eprintln!("error: {line}");
             ExitCode::from(exit)
@@ -21,14 +37,32 @@ fn main() -> ExitCode {
     }
 }
 
-fn start() -> Result<End, (String, u8)> {
+fn start() -> Result<Outcome, (String, u8)> {
     let mut json = String::new();
     std::io::stdin().read_to_string(&mut json).map_err(|error| (format!("cannot read stdin: {error}"), 2))?;
     let spec: Spec =
         serde_json::from_str(&json).map_err(|error| (format!("the specification is wrong: {error}"), 2))?;
     let null = std::fs::File::open("/dev/null").map_err(|error| (format!("cannot open /dev/null: {error}"), 1))?;
     rustix::stdio::dup2_stdin(&null).map_err(|error| (format!("cannot replace stdin: {error}"), 1))?;
-    run(&spec, Output::Inherit).map(|outcome| outcome.end).map_err(|error| (explain(&error), error.exit()))
+    run(&spec, Output::Inherit).map_err(|error| (explain(&error), error.exit()))
+}
+
+/// The whole sequence, with this program as the one inside.
+fn check() -> Result<Outcome, (String, u8)> {
+    let failed = |error: Error| (explain(&error), error.exit());
+    let own = std::env::current_exe().map_err(|error| (format!("cannot find its own file: {error}"), 1))?;
+    let mut spec = Spec::new("/check");
+    spec.argv.push(INSIDE.to_owned());
+    spec.mounts = closure(&own, &[]).map_err(failed)?;
+    for mount in spec.mounts.iter_mut().filter(|mount| mount.target == own) {
+        mount.target = PathBuf::from("/check");
+    }
+    spec.limits = Limits { cpus: Some(1.0), ..Limits::default() };
+    let outcome = run(&spec, Output::Inherit).map_err(failed)?;
+    match outcome.end {
+        End::Exited(0) => Ok(outcome),
+        end => Err((format!("the program in the jail ended with {end:?}"), 3)),
+    }
 }
 
 fn explain(error: &Error) -> String {

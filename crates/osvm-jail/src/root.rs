@@ -76,7 +76,7 @@ pub(crate) fn enter(spec: &Spec, owners: &[MappedOwner]) -> Result<(), Error> {
     move_mount(&root, "", CWD, "/proc", empty).at("attaching the root")?;
     let mut root = Target { root, own: Vec::new() };
     root.own.push(fstat(&root.root).at("looking at the root")?.st_dev);
-    if !spec.read_only {
+    if spec.has_tmp() {
         let options =
             [("size", &*spec.limits.tmp.to_string()), ("nr_inodes", &*TMP_FILES.to_string()), ("mode", "1777")];
         let tmp = tmpfs(&options)?;

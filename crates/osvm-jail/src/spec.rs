@@ -85,7 +85,7 @@ pub struct Limits {
     pub pids: u32,
     /// Open files a process.
     pub open_files: u64,
-    /// Bytes of `/tmp`.
+    /// Bytes of `/tmp`; 0 for none at all.
     pub tmp: u64,
     /// How long it may run.
     pub timeout: Option<Duration>,
@@ -157,6 +157,11 @@ impl Spec {
             limits: Limits::default(),
             network: Network::default(),
         }
+    }
+
+    /// Whether there is a `/tmp`.
+    pub(crate) fn has_tmp(&self) -> bool {
+        !self.read_only && self.limits.tmp > 0
     }
 
     /// Whether it makes sense, so that a mistake is told before anything is made.

@@ -218,6 +218,13 @@ pub(crate) fn drop_bounding(capability: u32) -> io::Result<bool> {
     }
 }
 
+/// The version of Landlock that the kernel has.
+pub(crate) fn landlock_version() -> io::Result<i64> {
+    const VERSION: libc::c_long = 1;
+    // SAFETY: with this flag no attributes are read; the pointer is null and the length is 0.
+    check(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::null::<u8>(), 0usize, VERSION) })
+}
+
 /// Moves this process into new namespaces.
 pub(crate) fn unshare(namespaces: libc::c_int) -> io::Result<()> {
     // SAFETY: numbers only. Callers pass CLONE_NEW*, never CLONE_FILES, so no descriptor changes its meaning.

@@ -27,6 +27,10 @@ pub struct ServiceSpec {
     /// The isolation asked for.
     #[serde(default)]
     pub isolation: IsolationRequest,
+    /// Files and folders of this machine that it reads, beside its artifact and its state. An isolated instance sees them at the same
+    /// path, read-only, and no others.
+    #[serde(default)]
+    pub read: Vec<PathBuf>,
     /// Where clients reach it.
     pub ports: Vec<PortSpec>,
     /// How it is checked before it may take traffic.

@@ -7,17 +7,17 @@ use osvm_model::handover::ENV_VSOCK;
 /// The unit of times in `/proc/PID/stat` is 1/100 s on every architecture (`USER_HZ`).
 const TICK_MS: u64 = 10;
 
-/// What a process used so far. Its children are not counted.
+/// What an instance used so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// CPU time, in milliseconds.
     pub cpu_ms: u64,
-    /// Resident memory, in bytes.
+    /// Memory, in bytes.
     pub memory_bytes: u64,
 }
 
-/// What the process uses; none if it is gone.
-pub fn stats(pid: u32) -> Option<Stats> {
+/// What the process uses, without its children; none if it is gone.
+pub(crate) fn stats(pid: u32) -> Option<Stats> {
     let stat = Stat::read(pid)?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     Some(Stats { cpu_ms: stat.cpu_ticks * TICK_MS, memory_bytes: resident_kib(&status).unwrap_or(0) * 1024 })

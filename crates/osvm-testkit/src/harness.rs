@@ -106,6 +106,8 @@ impl World {
             args: vec![],
             env: Default::default(),
             isolation: IsolationRequest::Auto,
+            // The artifact is a script that becomes it.
+            read: vec![self.fixture.clone()],
             ports: vec![PortSpec {
                 name: "http".to_owned(),
                 port: PORT,

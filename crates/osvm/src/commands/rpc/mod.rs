@@ -55,6 +55,10 @@ pub(crate) struct LocalArgs {
     #[arg(long, value_name = "LEVEL", default_value = "auto")]
     pub(crate) isolation: IsolationRequest,
 
+    /// Lets an isolated node read this file or folder too, at the same path; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub(crate) read: Vec<PathBuf>,
+
     /// The service's name
     #[arg(long, default_value = "rpc-local")]
     pub(crate) name: ServiceName,
