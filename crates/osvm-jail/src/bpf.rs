@@ -164,7 +164,10 @@ pub(crate) mod machine {
         pub(crate) args: [u64; 6],
     }
 
-    pub(crate) fn run(program: &[(u16, u8, u8, u32)], call: Call) -> u32 {
+    /// Code, where to if it holds, where to if not, value.
+    pub(crate) type Instruction = (u16, u8, u8, u32);
+
+    pub(crate) fn run(program: &[Instruction], call: Call) -> u32 {
         let word = |offset: u32| match offset {
             NUMBER => call.number,
             super::ARCHITECTURE => ARCH,

@@ -1,12 +1,13 @@
 //! `osvm-jail`: reads a specification as JSON from stdin, runs the program in a jail, and ends as it ended.
 //!
-//! stdin is replaced by /dev/null once the specification is read. Exit codes: the program's own, 128 + a signal's number, 3 if the
-//! jail could not be made. `osvm-jail check` makes a jail for this very program and ends with 0 if that went well.
+//! stdin is replaced by /dev/null once the specification is read. It ends by the signal by which the program ended (or with 128
+//! and its number), with the program's exit code, or with 3 if the jail could not be made. `osvm-jail check` makes a jail for this very program and ends with 0 if that went well.
 #![forbid(unsafe_code)]
 
 use std::{error::Error as _, io::Read, path::PathBuf, process::ExitCode};
 
 use osvm_jail::{End, Error, Limits, Outcome, Output, Spec, closure, run};
+use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
 
 /// What the program is told when it is the one in the jail.
 const INSIDE: &str = "inside-a-jail";
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
             }
             ExitCode::from(match outcome.end {
                 End::Exited(code) => u8::try_from(code).unwrap_or(u8::MAX),
-                End::Signalled(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+                End::Signalled(signal) => end_by(signal),
             })
         }
         Err((line, exit)) => {
@@ -35,6 +36,15 @@ fn main() -> ExitCode {
             ExitCode::from(exit)
         }
     }
+}
+
+/// Ends by the same signal, without a core dump. A signal that this process holds back becomes an exit code.
+fn end_by(signal: i32) -> u8 {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let (Ok(()), Some(signal)) = (setrlimit(Resource::Core, none), Signal::from_named_raw(signal)) {
+        let _ = kill_process(getpid(), signal);
+    }
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
 
 fn start() -> Result<Outcome, (String, u8)> {

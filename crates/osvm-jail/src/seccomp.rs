@@ -154,7 +154,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::bpf::machine::{self, Call};
+    use crate::bpf::machine::{self, Call, Instruction};
+
+    /// Several filters, loaded on top of each other.
+    type Theirs = [Vec<Instruction>; 3];
 
     fn run(filter: &Filter, call: Call) -> u32 {
         let program: Vec<_> = filter.0.iter().map(|i| (i.code, i.jt, i.jf, i.k)).collect();
@@ -162,39 +165,34 @@ mod tests {
     }
 
     /// The same verdicts, compiled by another hand: one filter for calls that are answered alike, the strictest answer counts.
-    fn seccompilers(verdicts: &BTreeMap<u32, Verdict>) -> Vec<Vec<(u16, u8, u8, u32)>> {
+    fn seccompilers(verdicts: &BTreeMap<u32, Verdict>) -> Theirs {
         let answers = [
             (Answer::Kill, SeccompAction::KillProcess),
             (Answer::Errno(libc::EPERM), SeccompAction::Errno(libc::EPERM as u32)),
             (Answer::Allow, SeccompAction::Allow),
         ];
-        answers
-            .map(|(answer, action)| {
-                let rules = verdicts.iter().filter_map(|(call, verdict)| {
-                    let rules = match verdict {
-                        Verdict::Unless(lists) if answer == Answer::Errno(libc::EPERM) => {
-                            lists.iter().flat_map(|list| rules(list)).collect()
-                        }
-                        Verdict::Unless(_) if answer == Answer::Allow => Vec::new(),
-                        Verdict::Always(own) if *own == answer || answer == Answer::Allow && *own != Answer::Allow => {
-                            Vec::new()
-                        }
-                        _ => return None,
-                    };
-                    Some((i64::from(*call), rules))
-                });
-                let otherwise = if answer == Answer::Allow {
-                    SeccompAction::Errno(libc::ENOSYS as u32)
-                } else {
-                    SeccompAction::Allow
+        answers.map(|(answer, action)| {
+            let rules = verdicts.iter().filter_map(|(call, verdict)| {
+                let rules = match verdict {
+                    Verdict::Unless(lists) if answer == Answer::Errno(libc::EPERM) => {
+                        lists.iter().flat_map(|list| rules(list)).collect()
+                    }
+                    Verdict::Unless(_) if answer == Answer::Allow => Vec::new(),
+                    Verdict::Always(own) if *own == answer || answer == Answer::Allow && *own != Answer::Allow => {
+                        Vec::new()
+                    }
+                    _ => return None,
                 };
-                let matched = if answer == Answer::Allow { SeccompAction::Allow } else { action };
-                let arch = std::env::consts::ARCH.try_into().unwrap();
-                let filter = SeccompFilter::new(rules.collect(), otherwise, matched, arch).unwrap();
-                let program: BpfProgram = filter.try_into().unwrap();
-                program.iter().map(|i| (i.code, i.jt, i.jf, i.k)).collect()
-            })
-            .to_vec()
+                Some((i64::from(*call), rules))
+            });
+            let otherwise =
+                if answer == Answer::Allow { SeccompAction::Errno(libc::ENOSYS as u32) } else { SeccompAction::Allow };
+            let matched = if answer == Answer::Allow { SeccompAction::Allow } else { action };
+            let arch = std::env::consts::ARCH.try_into().unwrap();
+            let filter = SeccompFilter::new(rules.collect(), otherwise, matched, arch).unwrap();
+            let program: BpfProgram = filter.try_into().unwrap();
+            program.iter().map(|i| (i.code, i.jt, i.jf, i.k)).collect()
+        })
     }
 
     /// A list as rules of single bits, since seccompiler knows no "one of these bits".
@@ -225,7 +223,7 @@ mod tests {
     }
 
     /// Of several filters: kill, then errno, then allow.
-    fn strictest(filters: &[Vec<(u16, u8, u8, u32)>], call: Call) -> u32 {
+    fn strictest(filters: &Theirs, call: Call) -> u32 {
         filters
             .iter()
             .map(|filter| machine::run(filter, call))
@@ -286,7 +284,7 @@ mod tests {
             args in prop::array::uniform6(argument()),
         ) {
             thread_local! {
-                static BOTH: (Filter, Vec<Vec<(u16, u8, u8, u32)>>, Vec<u32>) = {
+                static BOTH: (Filter, Theirs, Vec<u32>) = {
                     let verdicts = verdicts(Kind::Service);
                     let checked = verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Unless(_)));
                     let checked = checked.map(|(call, _)| *call).collect();
