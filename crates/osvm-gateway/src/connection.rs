@@ -43,12 +43,14 @@ pub(crate) enum Spoken {
 pub(crate) async fn serve(
     gateway: Arc<Gateway>,
     listening: Arc<Listening>,
-    stream: TcpStream,
+    stream: std::net::TcpStream,
     peer: SocketAddr,
     place: OwnedSemaphorePermit,
 ) {
+    // On the worker's own runtime; it fails only when that ends.
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
     let plan = listening.plan.load_full();
-    let cut = gateway.ending.cut.clone();
+    let cut = gateway.ending.cut.watch();
     let client = Client { gateway, listening, peer, tls: plan.tls.is_some(), _place: Arc::new(place) };
     let serving = async {
         match &plan.tls {
@@ -66,8 +68,9 @@ pub(crate) async fn serve(
         }
     };
     tokio::select! {
+        biased;
         () = serving => {}
-        () = cut.cancelled() => {}
+        () = cut => {}
     }
 }
 

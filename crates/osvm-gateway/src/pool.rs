@@ -271,8 +271,8 @@ impl Pool {
                     () = backend.gone.cancelled() => return,
                     () = tokio::time::sleep(pause) => {}
                 }
-                if let Ok(sender) = backend.new_connection(&limits).await {
-                    backend.give_back(sender);
+                if let Ok(stream) = backend.dial(&limits).await {
+                    backend.give_back_stream(stream);
                     break;
                 }
                 pause = (pause * 2).min(limits::RETRY_PAUSE_MAX);
