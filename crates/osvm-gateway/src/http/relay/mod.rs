@@ -14,6 +14,9 @@ mod request;
 mod streaming;
 mod timer;
 
+#[cfg(test)]
+mod differential;
+
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
@@ -145,8 +148,9 @@ pub(super) async fn serve<S: ClientStream>(client: Client, stream: S, may_be_htt
 impl<S: ClientStream> Relay<S> {
     /// Waits for the next head.
     async fn hear(&mut self, is_first: bool, may_be_http2: bool) -> Heard {
-        let limits = Arc::clone(&self.client.gateway.limits);
-        let mut deadline = is_first.then(|| Instant::now() + limits.head_timeout);
+        let limits = &self.client.gateway.limits;
+        let (longest, head_timeout, idle_timeout) = (limits.head, limits.head_timeout, limits.idle_timeout);
+        let mut deadline = is_first.then(|| Instant::now() + head_timeout);
         let mut looked_at = 0;
         loop {
             if may_be_http2 && self.read.starts_with(PREFACE) {
@@ -161,14 +165,14 @@ impl<S: ClientStream> Relay<S> {
                     Err(refusal) => return Heard::Refused { refusal, head_only: false, keep_alive: false },
                 }
             }
-            if self.read.len() > limits.head {
+            if self.read.len() > longest {
                 return Heard::Refused { refusal: Refusal::HeadTooLarge, head_only: false, keep_alive: false };
             }
             looked_at = self.read.len();
             if looked_at > 0 && deadline.is_none() {
-                deadline = Some(Instant::now() + limits.head_timeout);
+                deadline = Some(Instant::now() + head_timeout);
             }
-            let until = deadline.unwrap_or_else(|| Instant::now() + limits.idle_timeout);
+            let until = deadline.unwrap_or_else(|| Instant::now() + idle_timeout);
             let (stream, read, closed) = (&mut self.stream, &mut self.read, &mut self.closed);
             let more = async {
                 tokio::select! {
