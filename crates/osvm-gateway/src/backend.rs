@@ -230,7 +230,13 @@ impl Backend {
 
     /// Keeps a connection on which nothing is under way.
     pub(crate) fn give_back_stream(&self, stream: Stream) {
-        self.keep(|idle| idle.streams.push(stream));
+        self.keep(|idle| {
+            // Those at the bottom are seldom used, so nobody else would find out that the instance closed them.
+            if idle.streams.first().is_some_and(|oldest| !oldest.is_quiet()) {
+                idle.streams.remove(0);
+            }
+            idle.streams.push(stream);
+        });
     }
 }
 

@@ -3,6 +3,8 @@
 //! It knows nothing of instances but the address to dial. What it serves comes whole from the control plane over the admin
 //! socket (see [`osvm_model::gateway`]) and changes in one step.
 //!
+//! Clients are served by `workers`, one thread a core; one more thread accepts, and serves the admin interface.
+//!
 //! A request's way: `listener` accepts, `connection` finds out what the client speaks, `http` (or `tcp`, `pubsub`)
 //! finds the `pool`, takes a lease on a `backend`, sends, and sends again where that is allowed.
 #![forbid(unsafe_code)]

@@ -290,6 +290,35 @@ async fn what_an_instance_says_beyond_its_answer_reaches_no_client() {
 }
 
 #[tokio::test]
+async fn a_connection_that_its_instance_closed_is_not_used_again() {
+    let mut gateway = Gateway::start(Http, &["--workers", "1"]).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (closed, mut is_closed) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let closed = closed.clone();
+            tokio::spawn(async move {
+                let _ = stream.read(&mut [0; 4096]).await;
+                // It does not say that it will close.
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                drop(stream);
+                closed.send(()).unwrap();
+            });
+        }
+    });
+    // Nothing may be sent again, so a request on a dead connection would be lost.
+    gateway.replay(ReplayPolicy::Unsent);
+    gateway.route(&[(1, addr, Active)]).await;
+    let mut client = gateway.client().await;
+    for _ in 0..20 {
+        assert_eq!(client.post("/", "x").await.body(), "ok");
+        is_closed.recv().await.unwrap();
+    }
+    assert_eq!(gateway.stats().await.replayed, 0);
+}
+
+#[tokio::test]
 async fn answers_are_framed_for_the_client_however_the_instance_frames_them() {
     let mut gateway = Gateway::start(Http, &[]).await;
     let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
