@@ -225,7 +225,7 @@ impl Backend {
                 return Ok(stream);
             }
         }
-        self.dial(limits).await
+        Box::pin(self.dial(limits)).await
     }
 
     /// Keeps a connection on which nothing is under way.

@@ -63,7 +63,7 @@ pub(crate) async fn serve(
                     Some(_) => Spoken::Http1,
                     None => Spoken::Unknown,
                 };
-                speak(client, plan.protocol, stream, spoken).await;
+                Box::pin(speak(client, plan.protocol, stream, spoken)).await;
             }
         }
     };
@@ -77,7 +77,7 @@ pub(crate) async fn serve(
 async fn speak<S: ClientStream>(client: Client, protocol: ListenerProtocol, stream: S, spoken: Spoken) {
     match protocol {
         ListenerProtocol::Http => http::serve(client, stream, spoken).await,
-        ListenerProtocol::SolanaPubsub => pubsub::serve(client, stream).await,
+        ListenerProtocol::SolanaPubsub => Box::pin(pubsub::serve(client, stream)).await,
         ListenerProtocol::Tcp => tcp::serve(client, stream).await,
     }
 }

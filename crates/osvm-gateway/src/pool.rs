@@ -214,7 +214,7 @@ impl Pool {
         if let Some(lease) = self.try_acquire(kind) {
             return Ok(lease);
         }
-        let found = self.await_lease(kind, limits, wait.begin()).await;
+        let found = Box::pin(self.await_lease(kind, limits, wait.begin())).await;
         if found.is_err() {
             wait.give_up(&self.counters);
         }

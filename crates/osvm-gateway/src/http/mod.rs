@@ -34,14 +34,16 @@ const SMALLEST_BUFFER: usize = 8 << 10;
 const PING_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// Serves one client until it, or the gateway, is done.
+///
+/// What most connections do not need is boxed, here and in `relay`, so that the rest lies close together.
 pub(crate) async fn serve<S: ClientStream>(client: Client, stream: S, spoken: Spoken) {
     if spoken == Spoken::Http2 {
-        return http2(client, Prefixed::new(BytesMut::new(), stream)).await;
+        return Box::pin(http2(client, Prefixed::new(BytesMut::new(), stream))).await;
     }
     match relay::serve(client, stream, spoken == Spoken::Unknown).await {
         Next::End => {}
-        Next::Http2(client, read, stream) => http2(client, Prefixed::new(read, stream)).await,
-        Next::Upgrade(client, read, stream) => upgrade_one(client, Prefixed::new(read, stream)).await,
+        Next::Http2(client, read, stream) => Box::pin(http2(client, Prefixed::new(read, stream))).await,
+        Next::Upgrade(client, read, stream) => Box::pin(upgrade_one(client, Prefixed::new(read, stream))).await,
     }
 }
 

@@ -62,7 +62,7 @@ impl<S: ClientStream> Relay<S> {
             _ => order.pool.view().replay == ReplayPolicy::SolanaRpc,
         };
         if !keeps {
-            return self.forward_streaming(order, Body::new(order.framing), None).await;
+            return Box::pin(self.forward_streaming(order, Body::new(order.framing), None)).await;
         }
         if order.framing.is_none() {
             // Where a body would be expected, that there is none is said.
@@ -71,7 +71,7 @@ impl<S: ClientStream> Relay<S> {
             }
             self.out.extend_from_slice(b"\r\n");
         } else if let Some((body, head_end)) = self.keep(order).await? {
-            return self.forward_streaming(order, body, Some(head_end)).await;
+            return Box::pin(self.forward_streaming(order, body, Some(head_end))).await;
         }
         self.forward_whole(order).await
     }
