@@ -4,7 +4,14 @@
 
 mod common;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use common::{
     Gateway, PATIENCE,
@@ -257,12 +264,15 @@ async fn a_client_that_waits_for_100_gets_it_and_its_body_through() {
     }
 }
 
-/// An instance that says exactly this to each request, and closes if told so.
-async fn says(text: &'static str, closes: bool) -> SocketAddr {
+/// An instance that says exactly this to each request, and closes if told so. It counts its connections.
+async fn says(text: &'static str, closes: bool) -> (SocketAddr, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&connections);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, SeqCst);
             tokio::spawn(async move {
                 let mut head = [0; 4096];
                 while let Ok(1..) = stream.read(&mut head).await {
@@ -274,18 +284,23 @@ async fn says(text: &'static str, closes: bool) -> SocketAddr {
             });
         }
     });
-    addr
+    (addr, connections)
 }
 
 #[tokio::test]
 async fn what_an_instance_says_beyond_its_answer_reaches_no_client() {
-    let mut gateway = Gateway::start(Http, &[]).await;
-    let split =
-        says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", false);
-    gateway.route(&[(1, split.await, Active)]).await;
-    for _ in 0..3 {
-        let answer = raw(gateway.addr, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
-        assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+    let mut gateway = Gateway::start(Http, &["--workers", "1"]).await;
+    for (said, used_again) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", false),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n", false),
+    ] {
+        let (addr, connections) = says(said, false).await;
+        gateway.route(&[(u64::from(addr.port()), addr, Active)]).await;
+        for _ in 0..3 {
+            assert_eq!(gateway.client().await.get("/").await.body(), "ok");
+        }
+        assert_eq!(connections.load(SeqCst), if used_again { 1 } else { 3 }, "{said:?}");
     }
 }
 
@@ -343,7 +358,7 @@ async fn answers_are_framed_for_the_client_however_the_instance_frames_them() {
     .into_iter()
     .enumerate()
     {
-        gateway.route(&[(number as u64, says(said, closes).await, Active)]).await;
+        gateway.route(&[(number as u64, says(said, closes).await.0, Active)]).await;
         let answer = raw(gateway.addr, request.as_bytes()).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.ends_with(ends), "{said:?}: {answer}");
     }
@@ -354,7 +369,7 @@ async fn answers_are_framed_for_the_client_however_the_instance_frames_them() {
 #[tokio::test]
 async fn the_answer_to_head_has_a_length_and_no_body() {
     let mut gateway = Gateway::start(Http, &[]).await;
-    gateway.route(&[(1, says("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", false).await, Active)]).await;
+    gateway.route(&[(1, says("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", false).await.0, Active)]).await;
     let request =
         "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2) + "HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let answer = raw(gateway.addr, request.as_bytes()).await;

@@ -168,6 +168,8 @@ mod tests {
             "1\r\nxy\r\n0\r\n\r\n",
             "1\r\nx\n0\r\n\r\n",
             "1\r\nx0\r\n\r\n",
+            "1\r\nxy\n0\r\n\r\n",
+            "1\r\nx\ry0\r\n\r\n",
             ";a\r\n",
             "1;a\nx",
             "1;\x00\r\n",

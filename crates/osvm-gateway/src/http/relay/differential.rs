@@ -134,6 +134,7 @@ fn message() -> impl Strategy<Value = String> {
         1 => Just("05\r\nhello\r\n00\r\n\r\n"),
         1 => Just("5\nhello\n0\n\n"),
         1 => Just("5\r\nhelloX0\r\n\r\n"),
+        1 => Just("5\r\nhelloX\n0\r\n\r\n"),
         1 => Just("-5\r\nhello\r\n0\r\n\r\n"),
         1 => Just("FFFFFFFFFFFFFFFFF\r\nhello\r\n0\r\n\r\n"),
     ];

@@ -135,7 +135,11 @@ pub(super) async fn serve<S: ClientStream>(client: Client, stream: S, may_be_htt
             }
             Heard::Http2 => return Next::Http2(relay.client, relay.read, relay.stream),
             Heard::Upgrade => return Next::Upgrade(relay.client, relay.read, relay.stream),
-            Heard::End => false,
+            Heard::End => {
+                // Over TLS, the end has to be said. If the client is gone there is nobody to tell.
+                let _ = timeout(limits::CUT_TIMEOUT, relay.stream.shutdown()).await;
+                false
+            }
         };
         if !keep {
             return Next::End;
