@@ -25,8 +25,11 @@ async fn start_on_a_disk_of_its_own(folder: &Path) -> (Shell, BufReader<tokio::p
          \"$2\" --ledger \"$1\" --rpc-port 0 --slot-ms 50; \
          exec \"$2\" --ledger \"$1\" --rpc-port 0 --slot-ms 50"
     );
+    // Mounting takes root, or a user namespace in which one is root; in a chroot the kernel refuses those.
+    let user: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["--map-root-user"] };
     let mut child = Command::new("unshare")
-        .args(["--map-root-user", "--mount", "sh", "-c", &script, "sh"])
+        .args(user)
+        .args(["--mount", "sh", "-c", &script, "sh"])
         .arg(folder)
         .arg(env!("CARGO_BIN_EXE_osvm-localnet"))
         .stdin(Stdio::null())

@@ -11,6 +11,7 @@ use std::{
 };
 
 use common::{World, ended, is_alive, sibling, signal, two_free_ports};
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// For what comes about by itself.
@@ -110,7 +111,7 @@ fn ctrl_c_stops_the_node_the_gateway_and_the_daemon_and_keeps_the_state() {
     let world = World::new();
     let (child, ready) = world.foreground();
     let genesis = call(&world, ready["rpc_url"].as_str().unwrap(), "getGenesisHash");
-    signal(u64::from(child.id()), "INT");
+    signal(u64::from(child.id()), Signal::INT);
     let end = ended(child.wait_with_output().unwrap());
     assert_eq!(end.code, 0, "{}", end.err);
     until("the end of every process", || processes(&world).is_empty());
@@ -118,7 +119,7 @@ fn ctrl_c_stops_the_node_the_gateway_and_the_daemon_and_keeps_the_state() {
     let (child, ready) = world.foreground();
     assert!(genesis.is_some());
     assert_eq!(call(&world, ready["rpc_url"].as_str().unwrap(), "getGenesisHash"), genesis);
-    signal(u64::from(child.id()), "TERM");
+    signal(u64::from(child.id()), Signal::TERM);
     assert_eq!(ended(child.wait_with_output().unwrap()).code, 0);
 }
 
@@ -130,14 +131,14 @@ fn a_daemon_that_was_killed_is_started_again_and_the_node_never_stops() {
     let log = fs::read_to_string(world.path("s/daemon.log")).unwrap();
     let daemon: u64 =
         log.split("the daemon runs (process ").nth(1).unwrap().split(')').next().unwrap().parse().unwrap();
-    signal(daemon, "KILL");
+    signal(daemon, Signal::KILL);
     until("the daemon's end", || !is_alive(daemon));
     assert_eq!(call(&world, &url, "getHealth"), Some(Value::from("ok")), "the node stopped with the daemon");
     until("another daemon that has the node", || {
         let ps = world.osvm(&["ps", "--output", "json"]);
         serde_json::from_str::<Value>(&ps.out).is_ok_and(|ps| ps["instances"][0]["pid"] == ready["pid"])
     });
-    signal(u64::from(child.id()), "INT");
+    signal(u64::from(child.id()), Signal::INT);
     let end = ended(child.wait_with_output().unwrap());
     assert_eq!(end.code, 0, "{}", end.err);
     assert!(end.err.contains("the daemon ended"), "{}", end.err);
@@ -151,7 +152,7 @@ fn down_ends_what_a_killed_daemon_left_behind() {
     let log = fs::read_to_string(world.path("s/daemon.log")).unwrap();
     let daemon: u64 =
         log.split("the daemon runs (process ").nth(1).unwrap().split(')').next().unwrap().parse().unwrap();
-    signal(daemon, "KILL");
+    signal(daemon, Signal::KILL);
     until("the daemon's end", || !is_alive(daemon));
     let ps = world.osvm(&["ps"]);
     assert!(ps.err.contains("may still run"), "{}", ps.err);
