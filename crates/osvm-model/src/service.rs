@@ -31,6 +31,10 @@ pub struct ServiceSpec {
     /// path, read-only, and no others.
     #[serde(default)]
     pub read: Vec<PathBuf>,
+    /// The most memory that an instance may use, in bytes. By default half of the machine's at level process, and no limit at level
+    /// none, which cannot keep one and refuses it.
+    #[serde(default)]
+    pub memory: Option<u64>,
     /// Where clients reach it.
     pub ports: Vec<PortSpec>,
     /// How it is checked before it may take traffic.

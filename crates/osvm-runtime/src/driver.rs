@@ -27,6 +27,8 @@ pub struct StartSpec {
     pub log: PathBuf,
     /// Files and folders of the host that it may read. Without isolation it may read all that the user may.
     pub read: Vec<PathBuf>,
+    /// The most memory that it may use, in bytes.
+    pub memory: Option<u64>,
 }
 
 /// Why an instance did not start.
@@ -70,6 +72,12 @@ pub enum StartError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// The level does not keep what was asked for.
+    #[error("level {level} keeps no memory limit, and one was asked for")]
+    NoLimit {
+        /// The level.
+        level: IsolationLevel,
     },
     /// It runs but cannot be watched; it was killed.
     #[error("cannot watch the new process")]

@@ -129,7 +129,13 @@ fn declare(spec: &StartSpec) -> Result<Spec, StartError> {
         env,
         cwd: PathBuf::from(STATE),
         mounts,
-        limits: Limits { memory: memory(), pids: PIDS, open_files, tmp: 0, ..Limits::default() },
+        limits: Limits {
+            memory: spec.memory.unwrap_or_else(memory),
+            pids: PIDS,
+            open_files,
+            tmp: 0,
+            ..Limits::default()
+        },
         network: Network::default(),
         ..Spec::new(PROGRAM)
     })

@@ -34,6 +34,9 @@ impl Driver for Plain {
     }
 
     fn start(&self, spec: &StartSpec) -> Result<Process, StartError> {
+        if spec.memory.is_some() {
+            return Err(StartError::NoLimit { level: self.level() });
+        }
         let log = prepare(spec)?;
         let stderr = log.try_clone().map_err(|source| StartError::File { path: spec.log.clone(), source })?;
         let mut command = Command::new(&spec.program);

@@ -39,6 +39,7 @@ fn spec(folder: &Path, text: &str) -> StartSpec {
         role: Role::Leader,
         log: folder.join("7.log"),
         read: Vec::new(),
+        memory: None,
     }
 }
 
@@ -173,6 +174,19 @@ async fn a_jail_is_adopted_measured_and_killed_as_one() {
     ended(&process).await;
     assert_eq!(groups(process.pid()), Vec::<PathBuf>::new());
     assert!(jails().stats(process.pid()).is_none());
+}
+
+#[tokio::test]
+async fn more_memory_than_it_may_have_ends_it_and_is_told_as_that() {
+    let folder = folder();
+    let text = "#!/bin/sh\nx=0123456789abcdef\nwhile :; do x=$x$x; done\n";
+    let spec = StartSpec { memory: Some(48 << 20), ..spec(folder.path(), text) };
+    let process = jails().start(&spec).unwrap();
+    assert_eq!(ended(&process).await, Exit::Signal(9));
+    let log = fs::read_to_string(&spec.log).unwrap();
+    assert!(log.contains("for memory") && log.contains("(OOM)"), "{log}");
+    let unlimited = driver(IsolationLevel::None).unwrap().start(&spec).unwrap_err();
+    assert!(unlimited.to_string().contains("keeps no memory limit"), "{unlimited}");
 }
 
 #[tokio::test]

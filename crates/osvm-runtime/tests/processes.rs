@@ -32,6 +32,7 @@ fn spec(folder: &Path, program: PathBuf) -> StartSpec {
         role: Role::Standby,
         log: folder.join("7.log"),
         read: Vec::new(),
+        memory: None,
     }
 }
 

@@ -108,6 +108,7 @@ impl World {
             isolation: IsolationRequest::Auto,
             // The artifact is a script that becomes it.
             read: vec![self.fixture.clone()],
+            memory: None,
             ports: vec![PortSpec {
                 name: "http".to_owned(),
                 port: PORT,

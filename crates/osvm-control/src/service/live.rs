@@ -65,6 +65,7 @@ impl Live {
             role,
             log: ctx.paths.log(&record.service, record.generation),
             read: revision.spec.read.clone(),
+            memory: revision.spec.memory,
         };
         let process = match driver.start(&start) {
             Ok(process) => process,

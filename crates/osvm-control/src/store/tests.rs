@@ -15,6 +15,7 @@ fn spec(name: &str) -> ServiceSpec {
         env: Default::default(),
         isolation: IsolationRequest::Auto,
         read: vec![],
+        memory: None,
         ports: vec![],
         health: HealthCheck::Connect { port: "rpc".to_owned() },
         handover: true,

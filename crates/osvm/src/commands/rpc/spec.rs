@@ -41,6 +41,7 @@ pub(super) fn of(args: &LocalArgs) -> Result<ServiceSpec, Failure> {
         env: Default::default(),
         isolation: args.isolation,
         read: files(args)?,
+        memory: args.memory,
         ports: vec![
             port(RPC, RPC_PORT, args.port, ListenerProtocol::Http, ReplayPolicy::SolanaRpc),
             port(WS, RPC_PORT + 1, args.port + 1, ListenerProtocol::SolanaPubsub, ReplayPolicy::Unsent),
