@@ -7,6 +7,9 @@
 //!
 //! Calls without a look at their arguments are answered from the kernel's bitmap and cost next to nothing.
 
+/// Beyond the last number that a call of the kernel has, with room for those to come.
+pub const BEYOND: i64 = 512;
+
 /// What an ordinary program needs: files that it can see, memory, threads, processes, sockets in its own net namespace, time.
 pub const SERVICE: &[i64] = &[
     // Files. What can be reached is decided by the root, the mounts and Landlock.

@@ -92,7 +92,7 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
     let root = uid.is_root();
     let (service, first) = (Filter::new(Kind::Service), Filter::new(Kind::Init));
     let groups = Groups::find()?;
-    let id = InstanceId::take()?;
+    let id = InstanceId::take(|number| groups.holds(number))?;
     let user = root.then_some(id.number);
     let owners = match user {
         Some(user) => owner::map(spec, user)?,
