@@ -157,11 +157,13 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
     let used = group.used();
     group.remove()?;
     drop((inbound, id));
-    let Some(end) = outcome.end else { return Err(Error::Lost) };
+    // With version 2 the kernel ends the whole group, the first process too, which then tells nothing.
+    let oom = used.oom_kills > 0;
+    let Some(end) = outcome.end.or(oom.then_some(End::Signalled(libc::SIGKILL))) else { return Err(Error::Lost) };
     Ok(Outcome {
         end,
         timed_out: outcome.timed_out,
-        oom: used.oom_kills > 0,
+        oom,
         wall: outcome.wall,
         used,
         uid: user.unwrap_or(uid.as_raw()),

@@ -1,5 +1,6 @@
 //! Starts and stops leave nothing. Needs root. `OSVM_JAIL_CYCLES=1000` for the long form.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![forbid(unsafe_code)]
 
 use std::{
     collections::BTreeSet,

@@ -21,7 +21,10 @@ const OOM: &str = "(OOM)";
 
 /// Attempts at parts of the kernel that some kernels do not have. Their control may fail, but only in these words of the kernel for
 /// "not built in"; then they are refused in a jail all the same, but not counted.
-const MAY_BE_MISSING: [(&str, &str); 16] = [
+const MAY_BE_MISSING: [(&str, &str); 19] = [
+    ("device-kvm", NO_DEVICE),
+    ("device-fuse", NO_DEVICE),
+    ("device-loop", NO_DEVICE),
     ("load-module", NO_CALL),
     ("load-module-from-file", NO_CALL),
     ("remove-module", NO_CALL),
@@ -39,7 +42,8 @@ const MAY_BE_MISSING: [(&str, &str); 16] = [
     ("netlink-netfilter", NO_PROTOCOL),
     ("netlink-generic", NO_PROTOCOL),
 ];
-/// ENOSYS, EAFNOSUPPORT and EPROTONOSUPPORT.
+/// ENOENT, ENOSYS, EAFNOSUPPORT and EPROTONOSUPPORT.
+const NO_DEVICE: &str = "os error 2)";
 const NO_CALL: &str = "os error 38";
 const NO_FAMILY: &str = "os error 97";
 const NO_PROTOCOL: &str = "os error 93";

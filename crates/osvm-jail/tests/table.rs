@@ -1,5 +1,6 @@
 //! Every system call there is, made in a jail: each is answered as the table says. Needs root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![forbid(unsafe_code)]
 
 use std::{
     collections::BTreeMap,
@@ -9,6 +10,10 @@ use std::{
 };
 
 use osvm_jail::{Spec, calls, closure};
+
+/// The calls of the kernel's own probes (`uretprobe` and `uprobe`), which no filter sees. Elsewhere than in a probe the kernel ends who
+/// makes the first by `SIGILL`, and answers the second with an error.
+const UNFILTERED: [i64; 2] = if cfg!(target_arch = "x86_64") { [335, 336] } else { [-1, -1] };
 
 fn escape() -> PathBuf {
     let own = std::env::current_exe().unwrap();
@@ -42,7 +47,8 @@ fn each_call_is_answered_in_a_jail_as_the_table_says() {
             "ENOSYS"
         };
         let answer = answers.get(&call).copied().unwrap_or("nothing");
-        if answer != expected {
+        let passed_by = UNFILTERED.contains(&call) && ["SIGILL", "allowed"].contains(&answer);
+        if answer != expected && !passed_by {
             wrong.push(format!("{call}: {answer}, not {expected}"));
         }
     }

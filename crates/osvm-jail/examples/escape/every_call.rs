@@ -43,11 +43,13 @@ fn tell(number: i64, pid: i32) -> io::Result<()> {
             // Or any other code: the call was exit.
             _ => "allowed",
         }
-    } else if libc::WTERMSIG(status) == libc::SIGSYS {
-        "SIGSYS"
     } else {
-        // It waited until the alarm, or broke on its arguments.
-        "allowed"
+        match libc::WTERMSIG(status) {
+            libc::SIGSYS => "SIGSYS",
+            libc::SIGILL => "SIGILL",
+            // It waited until the alarm, or broke on its arguments.
+            _ => "allowed",
+        }
     };
     println!("{number} {answer}");
     Ok(())

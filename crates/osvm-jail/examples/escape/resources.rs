@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io::Write,
 };
 
 use crate::{Attempt, Refusal, call, raw};

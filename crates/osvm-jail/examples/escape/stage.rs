@@ -101,7 +101,9 @@ impl Stage {
         for name in ["shared", "own", "neighbour", "control"] {
             fs::create_dir(name)?;
         }
-        fs::set_permissions("own", PermissionsExt::from_mode(0o777))?;
+        for name in ["own", "neighbour"] {
+            fs::set_permissions(name, PermissionsExt::from_mode(0o777))?;
+        }
         fs::write("secret", "not lent")?;
         fs::write("shared/file", LENT)?;
         for (name, mode) in [("setuid", 0o4755), ("setgid", 0o2755), ("capable", 0o755)] {
@@ -211,7 +213,7 @@ impl Stage {
         spec.argv = ["escape", "neighbour"].map(str::to_owned).to_vec();
         spec.env.insert("SECRET".to_owned(), "x".to_owned());
         spec.mounts = closure(&spec.program, &[]).map_err(io::Error::other)?;
-        spec.mounts.push(Mount { owned: true, ..self.lend("neighbour", "/data", true) });
+        spec.mounts.push(self.lend("neighbour", "/data", true));
         spec.network.inbound = Some(Inbound { socket: self.folder.join("door"), port: neighbour::PORT });
         let mut monitor =
             Command::new(&self.jail).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;

@@ -119,6 +119,7 @@ fn folders() -> io::Result<()> {
     // renameat2 without replacing, which package managers and systemd's library use.
     fs::write("from", "")?;
     c!(renameat2(libc::AT_FDCWD, c"from".as_ptr(), libc::AT_FDCWD, c"to".as_ptr(), libc::RENAME_NOREPLACE))?;
+    c!(renameat(libc::AT_FDCWD, c"to".as_ptr(), libc::AT_FDCWD, c"from".as_ptr()))?;
     let here = File::open(".")?;
     c!(fchdir(here.as_raw_fd()))?;
     c!(umask(0o022))?;
@@ -207,13 +208,13 @@ fn memory() -> io::Result<()> {
     const SIZE: usize = 1 << 20;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     let at = c!(mmap(null_mut(), SIZE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) as i64)? as *mut libc::c_void;
+    let at = c!(mremap(at, SIZE, 2 * SIZE, libc::MREMAP_MAYMOVE) as i64)? as *mut libc::c_void;
     c!(madvise(at, SIZE, libc::MADV_DONTNEED))?;
     c!(mprotect(at, 4096, libc::PROT_READ))?;
     c!(mlock(at, 4096))?;
     c!(munlock(at, 4096))?;
     let mut there = [0u8; 256];
     c!(mincore(at, SIZE, there.as_mut_ptr()))?;
-    let at = c!(mremap(at, SIZE, 2 * SIZE, libc::MREMAP_MAYMOVE) as i64)? as *mut libc::c_void;
     c!(munmap(at, 2 * SIZE))?;
     fd(c!(memfd_create(c"memory".as_ptr(), libc::MFD_CLOEXEC))? as i32)?;
     // SAFETY: a zero asks where the end is.
@@ -369,6 +370,9 @@ fn sockets() -> io::Result<()> {
     let address = listener.local_addr()?;
     let mut caller = TcpStream::connect(address)?;
     let (mut called, _) = listener.accept()?;
+    let second = TcpStream::connect(address)?;
+    fd(c!(accept(listener.as_raw_fd(), null_mut(), null_mut()))? as i32)?;
+    drop(second);
     caller.set_nodelay(true)?;
     caller.nodelay()?;
     caller.peer_addr()?;
@@ -425,6 +429,16 @@ fn older() -> io::Result<()> {
     let mut space = [0u64; 64];
     let into = space.as_mut_ptr() as u64;
     let close = |answer: i64| call(libc::SYS_close, &[answer.cast_unsigned()]);
+    match raw(libc::SYS_fork, &[])? {
+        // SAFETY: it takes any number and never returns.
+        0 => unsafe { libc::_exit(0) },
+        child => call(libc::SYS_wait4, &[child.cast_unsigned(), 0, 0, 0])?,
+    }
+    call(libc::SYS_nanosleep, &[[0u64, 1000].as_ptr() as u64, 0])?;
+    let limit = u64::from(libc::RLIMIT_NOFILE);
+    call(libc::SYS_getrlimit, &[limit, into])?;
+    call(libc::SYS_setrlimit, &[limit, into])?;
+    call(libc::SYS_faccessat, &[libc::AT_FDCWD as u64, here, 0])?;
     close(raw(libc::SYS_open, &[here, 0, 0])?)?;
     close(raw(libc::SYS_creat, &[text(c"created"), 0o600])?)?;
     call(libc::SYS_stat, &[here, into])?;
