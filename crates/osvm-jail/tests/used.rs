@@ -121,8 +121,8 @@ fn reached() -> Calls {
     let (record, socket) = (folder.path().join("record"), folder.path().join("socket"));
     let mut spec = with_system("/usr/bin/python3", &["-I", "-c"]);
     spec.argv.push(format!(
-        "import signal, socket, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\ns = socket.create_server(('127.0.0.1', {PORT}))\nprint('up', flush=True)\n\
-         while True:\n c, _ = s.accept(); c.sendall(c.recv(9)); c.close()"
+        "import signal, socket, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\ns = socket.create_server(('127.0.0.1', {PORT}))\nprint('up', flush=True)\n\
+         while True:\n c, _ = s.accept(); t = c.makefile('rb').read(); time.sleep(0.1); c.sendall(t); c.close()"
     ));
     spec.network.inbound = Some(Inbound { socket: socket.clone(), port: PORT });
     let mut child = begin(&spec, &record);
@@ -130,6 +130,8 @@ fn reached() -> Calls {
     for _ in 0..2 {
         let mut caller = UnixStream::connect(&socket).unwrap();
         caller.write_all(b"hello").unwrap();
+        // The service answers after that, so the first process has one direction that ended and one that did not.
+        caller.shutdown(std::net::Shutdown::Write).unwrap();
         let mut answer = String::new();
         caller.read_to_string(&mut answer).unwrap();
         assert_eq!(answer, "hello");
