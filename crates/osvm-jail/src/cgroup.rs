@@ -61,6 +61,8 @@ pub struct Used {
     pub memory: Option<u64>,
     /// The most memory at one time, bytes, with all file pages.
     pub memory_peak: Option<u64>,
+    /// The most memory that it may use, bytes.
+    pub memory_limit: Option<u64>,
     /// Processes and threads now, the jail's first process included.
     pub pids: Option<u64>,
     /// CPU time of all its processes.
@@ -440,6 +442,7 @@ impl Group {
             Used {
                 memory: number(read("memory", "memory.current")).map(|all| all.saturating_sub(idle)),
                 memory_peak: number(read("memory", "memory.peak")),
+                memory_limit: number(read("memory", "memory.max")),
                 pids: number(read("pids", "pids.current")),
                 cpu: field(read("cpu", "cpu.stat"), "usage_usec").map(Duration::from_micros),
                 oom_kills: field(read("memory", "memory.events"), "oom_kill").unwrap_or(0),
@@ -449,6 +452,7 @@ impl Group {
             Used {
                 memory: number(read("memory", "memory.usage_in_bytes")).map(|all| all.saturating_sub(idle)),
                 memory_peak: number(read("memory", "memory.max_usage_in_bytes")),
+                memory_limit: number(read("memory", "memory.limit_in_bytes")),
                 pids: number(read("pids", "pids.current")),
                 cpu: number(read("cpuacct", "cpuacct.usage").or_else(|| read("cpu", "cpuacct.usage")))
                     .map(Duration::from_nanos),
