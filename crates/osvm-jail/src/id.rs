@@ -9,6 +9,7 @@ use std::{
         linux::net::SocketAddrExt,
         unix::net::{SocketAddr, UnixDatagram},
     },
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use crate::error::{At, Error};
@@ -29,7 +30,9 @@ impl InstanceId {
     /// A free number. The search begins at one that other processes are unlikely to begin at. `elsewhere` says whether a number is held
     /// in another network namespace, from which sockets of this one are not seen.
     pub(crate) fn take(elsewhere: impl Fn(u32) -> bool) -> Result<Self, Error> {
-        let start = std::process::id();
+        // Monitors of several pid namespaces may have one number; they do not have one moment.
+        let moment = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_micros();
+        let start = std::process::id().wrapping_add(moment);
         for step in 0..IDS {
             match Self::hold(FIRST_ID + start.wrapping_add(step) % IDS) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
