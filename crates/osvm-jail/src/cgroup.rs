@@ -10,7 +10,7 @@ use std::{
         unix::fs::MetadataExt,
     },
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::{
@@ -121,11 +121,15 @@ impl Groups {
 
     /// Takes an instance id, and makes the instance's group with its limits.
     pub(crate) fn claim(&self, limits: &Limits) -> Result<(InstanceId, Group), Error> {
+        let mut start = std::process::id();
         for _ in 0..CLAIM_TRIES {
-            let id = InstanceId::take(|number| self.holds(number, None))?;
+            let id = InstanceId::take(start, |number| self.holds(number, None))?;
             if let Some(group) = self.create(&id, limits)? {
                 return Ok((id, group));
             }
+            // Monitors of several pid namespaces may have one number; they do not have one moment.
+            let moment = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            start = start.wrapping_add(moment.subsec_micros());
         }
         Err(Error::Unavailable {
             what: "other monitors took each instance id that was free, and two instances must not share one".to_owned(),
