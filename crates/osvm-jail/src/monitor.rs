@@ -18,7 +18,6 @@ use crate::{
     cgroup::{Group, Groups, Used},
     egress,
     error::{At, Error},
-    id::InstanceId,
     init::{self, Message, Plan},
     owner,
     seccomp::{Filter, Kind},
@@ -92,7 +91,7 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
     let root = uid.is_root();
     let (service, first) = (Filter::new(Kind::Service), Filter::new(Kind::Init));
     let groups = Groups::find()?;
-    let id = InstanceId::take()?;
+    let (id, group) = groups.claim(&spec.limits)?;
     let user = root.then_some(id.number);
     let owners = match user {
         Some(user) => owner::map(spec, user)?,
@@ -121,7 +120,6 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
     if !root {
         namespaces |= libc::CLONE_NEWUSER;
     }
-    let group = groups.create(&id, &spec.limits)?;
     let entrance = group.entrance()?;
     let jail = match sys::fork_into(namespaces, entrance.born()).map_err(|error| no_namespaces(&error))? {
         Fork::Child => {
@@ -157,11 +155,13 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
     let used = group.used();
     group.remove()?;
     drop((inbound, id));
-    let Some(end) = outcome.end else { return Err(Error::Lost) };
+    // With version 2 the kernel ends the whole group, the first process too, which then tells nothing.
+    let oom = used.oom_kills > 0;
+    let Some(end) = outcome.end.or(oom.then_some(End::Signalled(libc::SIGKILL))) else { return Err(Error::Lost) };
     Ok(Outcome {
         end,
         timed_out: outcome.timed_out,
-        oom: used.oom_kills > 0,
+        oom,
         wall: outcome.wall,
         used,
         uid: user.unwrap_or(uid.as_raw()),
