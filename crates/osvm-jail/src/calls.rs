@@ -298,6 +298,53 @@ pub const INIT_OLD: &[i64] = &[libc::SYS_poll];
 #[cfg(not(target_arch = "x86_64"))]
 pub const INIT_OLD: &[i64] = &[];
 
+/// What the egress proxy needs once it is confined: sockets of the internet, threads, waiting, telling, ending. No call that opens a file or
+/// starts a process. `socket` and `clone` with a look at their arguments: see [`crate::seccomp`].
+pub const EGRESS: &[i64] = &[
+    libc::SYS_write,
+    libc::SYS_close,
+    libc::SYS_ppoll,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_restart_syscall,
+    // Memory and locks of its allocator and threads.
+    libc::SYS_brk,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_futex,
+    libc::SYS_clone,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_sigaltstack,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_gettid,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_getrandom,
+    // Where the clock is not answered without a call.
+    libc::SYS_clock_gettime,
+    // The listener comes by message; connections.
+    libc::SYS_recvmsg,
+    libc::SYS_accept4,
+    libc::SYS_socket,
+    libc::SYS_connect,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_shutdown,
+];
+
+/// The same calls by their older names, where the machine has them.
+#[cfg(target_arch = "x86_64")]
+pub const EGRESS_OLD: &[i64] = &[libc::SYS_poll];
+
+/// The same calls by their older names, where the machine has them.
+#[cfg(not(target_arch = "x86_64"))]
+pub const EGRESS_OLD: &[i64] = &[];
+
 /// Answered with `EPERM`.
 pub const FORBIDDEN: &[i64] = &[
     // Mounts and roots.
