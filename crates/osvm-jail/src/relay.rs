@@ -3,10 +3,7 @@
 //! Each direction ends by itself: the end of one is passed on as the end of the other's, and the other direction goes on. A direction
 //! has one buffer: a reader that does not read stops its writer, and nothing else.
 
-use std::{
-    os::fd::BorrowedFd,
-    time::Duration,
-};
+use std::{os::fd::BorrowedFd, time::Duration};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
