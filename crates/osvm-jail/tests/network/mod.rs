@@ -18,12 +18,12 @@ use std::{
 use osvm_jail::{HostPort, Spec, closure};
 
 /// Addresses of the test's own network, as its jails' proxies see it.
-pub const PUBLIC: &str = "93.184.215.14";
-pub const PUBLIC_2: &str = "93.184.215.15";
-pub const PUBLIC_6: &str = "2606:4700::9999";
-pub const PRIVATE: &str = "10.99.0.1";
-pub const METADATA: &str = "169.254.169.254";
-pub const UNIQUE_LOCAL: &str = "fd00:99::1";
+pub(crate) const PUBLIC: &str = "93.184.215.14";
+pub(crate) const PUBLIC_2: &str = "93.184.215.15";
+pub(crate) const PUBLIC_6: &str = "2606:4700::9999";
+pub(crate) const PRIVATE: &str = "10.99.0.1";
+pub(crate) const METADATA: &str = "169.254.169.254";
+pub(crate) const UNIQUE_LOCAL: &str = "fd00:99::1";
 const NAME_SERVER: &str = "10.99.0.53";
 
 const HOSTS: &str = "127.0.0.1 localhost local.test\n10.99.0.1 private.test\n169.254.169.254 metadata.test\n\
@@ -31,10 +31,10 @@ const HOSTS: &str = "127.0.0.1 localhost local.test\n10.99.0.1 private.test\n169
                      ::ffff:10.99.0.1 mapped.test\n64:ff9b::a63:1 nat64.test\n0.0.0.0 zero.test\n100.64.0.1 shared.test\n";
 
 /// How long a test waits for what has to happen.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs the test of this name again inside; the one inside runs its body.
-pub fn inside(name: &str, body: impl FnOnce()) {
+pub(crate) fn inside(name: &str, body: impl FnOnce()) {
     assert!(rustix::process::geteuid().is_root(), "this test needs root");
     if env::var_os("OSVM_TEST_NETWORK").is_none() {
         let mut command = Command::new("unshare");
@@ -66,13 +66,13 @@ fn sh(line: &str) {
     assert!(output.status.success(), "{line}: {output:?}");
 }
 
-pub fn dial() -> PathBuf {
+pub(crate) fn dial() -> PathBuf {
     let own = env::current_exe().unwrap();
     own.parent().unwrap().parent().unwrap().join("examples/dial")
 }
 
 /// A jail for `dial` with these destinations.
-pub fn spec(allow: &[&str], args: &[&str]) -> Spec {
+pub(crate) fn spec(allow: &[&str], args: &[&str]) -> Spec {
     let mut spec = Spec::new(dial());
     spec.argv.extend(args.iter().map(|arg| (*arg).to_owned()));
     spec.mounts = closure(&dial(), &[]).unwrap();
@@ -80,12 +80,12 @@ pub fn spec(allow: &[&str], args: &[&str]) -> Spec {
     spec
 }
 
-pub fn start(spec: &Spec) -> Child {
+pub(crate) fn start(spec: &Spec) -> Child {
     start_by(Command::new(env!("CARGO_BIN_EXE_osvm-jail")), spec)
 }
 
 /// Starts it by a command that ends in it.
-pub fn start_by(mut command: Command, spec: &Spec) -> Child {
+pub(crate) fn start_by(mut command: Command, spec: &Spec) -> Child {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(&serde_json::to_vec(spec).unwrap()).unwrap();
     child
@@ -93,10 +93,10 @@ pub fn start_by(mut command: Command, spec: &Spec) -> Child {
 
 /// What became of a jail, with the lines of its proxy.
 #[derive(Debug)]
-pub struct Ran {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl From<Output> for Ran {
@@ -107,12 +107,12 @@ impl From<Output> for Ran {
     }
 }
 
-pub fn run(allow: &[&str], args: &[&str]) -> Ran {
+pub(crate) fn run(allow: &[&str], args: &[&str]) -> Ran {
     start(&spec(allow, args)).wait_with_output().unwrap().into()
 }
 
 /// A server that notes the heads of the requests that reach it, and answers each with its own address.
-pub fn web(address: &str) -> Arc<Mutex<Vec<String>>> {
+pub(crate) fn web(address: &str) -> Arc<Mutex<Vec<String>>> {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (listener, note, name) = (TcpListener::bind(address).unwrap(), Arc::clone(&seen), address.to_owned());
     thread::spawn(move || {
@@ -141,10 +141,10 @@ pub fn web(address: &str) -> Arc<Mutex<Vec<String>>> {
 }
 
 /// Names that the test's name server was asked for, in the order of questions of type A.
-pub type Asked = Arc<Mutex<Vec<String>>>;
+pub(crate) type Asked = Arc<Mutex<Vec<String>>>;
 
 /// A name server. Each list of addresses answers one question of type A; the last one goes on answering. `cut.` names are cut off over UDP.
-pub fn name_server(names: &[(&str, &[&[&str]])]) -> Asked {
+pub(crate) fn name_server(names: &[(&str, &[&[&str]])]) -> Asked {
     let mut known: BTreeMap<String, Vec<Vec<IpAddr>>> = BTreeMap::new();
     for (name, answers) in names {
         let answers = answers.iter().map(|list| list.iter().map(|text| text.parse().unwrap()).collect()).collect();
@@ -228,7 +228,7 @@ fn reply(query: &[u8], addresses: &[IpAddr], cut: bool) -> Vec<u8> {
 }
 
 /// Waits until it is so.
-pub fn until(what: &str, mut is: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !is() {
         assert!(Instant::now() < end, "never: {what}");
@@ -237,7 +237,7 @@ pub fn until(what: &str, mut is: impl FnMut() -> bool) {
 }
 
 /// The children of a process.
-pub fn children(pid: u32) -> Vec<u32> {
+pub(crate) fn children(pid: u32) -> Vec<u32> {
     let all = fs::read_dir("/proc").unwrap().flatten();
     all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
         .filter(|child| field(*child, "PPid").is_some_and(|parent| parent == pid.to_string()))
@@ -245,14 +245,14 @@ pub fn children(pid: u32) -> Vec<u32> {
 }
 
 /// A line of `/proc/PID/status`.
-pub fn field(pid: u32, name: &str) -> Option<String> {
+pub(crate) fn field(pid: u32, name: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     Some(value.split_whitespace().next().unwrap_or("").to_owned())
 }
 
 /// Reads until a line.
-pub fn line(from: &mut impl Read, wanted: &str) {
+pub(crate) fn line(from: &mut impl Read, wanted: &str) {
     let mut text = Vec::new();
     let mut byte = [0];
     while !text.ends_with(format!("{wanted}\n").as_bytes()) {
