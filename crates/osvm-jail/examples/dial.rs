@@ -159,9 +159,13 @@ fn serve(port: &str, mode: &str, after: &str) -> io::Result<()> {
             if mode == "first" {
                 let _ = stream.write_all(b"first").and_then(|()| stream.shutdown(Shutdown::Write));
             }
-            if mode == "flood" && stream.read(&mut buffer[..1]).is_ok() && buffer[0] == b'f' {
-                while stream.write_all(&buffer).is_ok() {}
-                return;
+            if mode == "flood" {
+                let _ = stream.read_exact(&mut buffer[..1]).and_then(|()| stream.write_all(&buffer[..1]));
+                while buffer[0] == b'f' {
+                    if stream.write_all(&buffer).is_err() {
+                        return;
+                    }
+                }
             }
             while let Ok(n) = stream.read(&mut buffer) {
                 total += n as u64;

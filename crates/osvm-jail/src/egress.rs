@@ -23,7 +23,8 @@
 //! # When something ends
 //!
 //! A proxy that cannot be confined means that the program does not start. A proxy that ends takes the listener with it: the program's
-//! connections fail, and nothing else happens to it. The monitor's end is the proxy's.
+//! connections fail, and nothing else happens to it. The monitor's end is the proxy's. When the jail has ended, what the program had sent is
+//! passed on, for two seconds at most; nothing is brought back any more.
 
 pub(crate) mod address;
 mod dns;
@@ -104,10 +105,20 @@ pub(crate) struct Running {
     /// What the proxy tells, to be read with [`Told::read`].
     pub(crate) events: OwnedFd,
     /// The proxy lives as long as somebody holds this.
-    _stay: OwnedFd,
+    stay: Option<OwnedFd>,
 }
 
 impl Running {
+    /// Lets it pass on what the program has sent, for a moment, and ends it. The jail is gone.
+    pub(crate) fn end(&mut self) {
+        self.stay = None;
+        let time = Timespec::try_from(serve::LAST_TIME).ok();
+        let _ = rustix::io::retry_on_intr(|| {
+            poll(&mut [PollFd::from_borrowed_fd(self.pidfd.as_fd(), PollFlags::IN)], time.as_ref())
+        });
+        self.kill();
+    }
+
     pub(crate) fn kill(&self) {
         // It may be gone already.
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
@@ -156,7 +167,7 @@ pub(crate) fn start(
         Fork::Parent { pidfd, .. } => pidfd,
     };
     drop((events_out, stay_in, handover_in));
-    let running = Running { pidfd, handover: Some(handover), events, _stay: stay };
+    let running = Running { pidfd, handover: Some(handover), events, stay: Some(stay) };
     let mut told = Told::default();
     while !told.ready {
         if !told.read(&running.events)? {
@@ -275,10 +286,10 @@ fn be(child: Child) -> ! {
     let listener = take_over(&handover);
     drop(handover);
     let code = match listener {
-        Ok(Some(listener)) => match serve::serve(serve::Proxy { allowed, resolver, events }, &listener, &stay) {
-            Ok(()) => 0,
-            Err(_) => 1,
-        },
+        Ok(Some(listener)) => {
+            let proxy = serve::Proxy { allowed, resolver, events, stay, copies: serve::Copies::default() };
+            i32::from(serve::serve(proxy, &listener).is_err())
+        }
         Ok(None) => 0,
         Err(_) => 1,
     };

@@ -94,5 +94,5 @@ fn one(outside: &OwnedFd, port: u16) {
     let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
     let Ok(inside) = connect(address, Instant::now() + CONNECT_TIME) else { return };
     let _ = set_tcp_nodelay(&inside, true);
-    relay::join(outside.as_fd(), inside.as_fd(), Flow::default(), None);
+    relay::join(outside.as_fd(), inside.as_fd(), Flow::default(), None, None);
 }

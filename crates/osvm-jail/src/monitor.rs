@@ -270,7 +270,7 @@ impl Watch {
         group: &Group,
         proxy: Option<(egress::Running, Told)>,
     ) -> Result<Watched, Error> {
-        let (proxy, mut told) = proxy.unzip();
+        let (mut proxy, mut told) = proxy.unzip();
         let deadline = spec.limits.timeout.map(|timeout| self.began + timeout);
         let (mut stdout, mut stderr) = (Captured::default(), Captured::default());
         let mut lines = Vec::new();
@@ -320,18 +320,17 @@ impl Watch {
         }
         let wall = self.began.elapsed();
         // All that wrote into the pipes are dead, so this ends.
-        if let Some(proxy) = &proxy {
-            proxy.kill();
-        }
         let [status, out, err, events] = sources;
         while status.map_or(Ok(false), |file| read_some(file.as_fd(), &mut lines))? {}
         while out.map_or(Ok(false), |file| stdout.read(file.as_fd()))? {}
         while err.map_or(Ok(false), |file| stderr.read(file.as_fd()))? {}
-        while let (Some(file), Some(told)) = (events, &mut told)
-            && told.read(file)?
-        {}
-        drop(proxy);
         self.jail.reap();
+        let is_heard = events.is_some();
+        if let (Some(proxy), Some(told)) = (&mut proxy, &mut told) {
+            if timed_out { proxy.kill() } else { proxy.end() }
+            while is_heard && told.read(&proxy.events)? {}
+        }
+        drop(proxy);
         let end = self.end(spec, &lines, timed_out)?;
         Ok(Watched { end, timed_out, wall, egress: told.map(|told| told.egress), stdout, stderr })
     }

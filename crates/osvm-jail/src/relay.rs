@@ -42,7 +42,15 @@ enum State {
 }
 
 /// Copies until both directions have ended, or one of the sockets is broken, or both are silent for longer than `idle`.
-pub(crate) fn join(first: BorrowedFd<'_>, second: BorrowedFd<'_>, flow: Flow, idle: Option<Duration>) {
+///
+/// Once `end` is let go by whoever holds its other end, nothing more is brought back, and what the first socket has sent still goes there.
+pub(crate) fn join(
+    first: BorrowedFd<'_>,
+    second: BorrowedFd<'_>,
+    flow: Flow,
+    idle: Option<Duration>,
+    mut end: Option<BorrowedFd<'_>>,
+) {
     let mut there = Direction::new(first, second, flow);
     let mut back = Direction::new(second, first, Flow::default());
     let idle = idle.and_then(|idle| Timespec::try_from(idle).ok());
@@ -50,15 +58,32 @@ pub(crate) fn join(first: BorrowedFd<'_>, second: BorrowedFd<'_>, flow: Flow, id
         if there.go().is_err() || back.go().is_err() {
             return;
         }
-        let waits: Vec<_> = [&there, &back].into_iter().filter_map(Direction::waits).collect();
-        if waits.is_empty() {
+        let waits = [there.waits(), back.waits()];
+        let mut files: Vec<_> = waits.iter().flatten().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+        if files.is_empty() {
             continue;
         }
-        let mut files: Vec<_> = waits.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+        // A reader that is gone, while nothing is there for it.
+        let readers = [(first, &back), (second, &there)].map(|(fd, to)| (to.state == State::Open).then_some(fd));
+        let count = files.len();
+        files.extend(readers.iter().chain([&end]).flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::empty())));
         match poll(&mut files, idle.as_ref()) {
             Ok(0) => return,
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return,
+        }
+        let mut gone = files[count..].iter().map(|file| !file.revents().is_empty());
+        let mut is_gone = |watched: bool| watched && gone.next() == Some(true);
+        let [first_gone, second_gone] = readers.map(|reader| is_gone(reader.is_some()));
+        let ended = is_gone(end.is_some());
+        if second_gone {
+            there.state = State::Over;
+        }
+        if first_gone || ended {
+            back.state = State::Over;
+        }
+        if ended {
+            end = None;
         }
     }
 }

@@ -214,7 +214,7 @@ fn what_is_no_request_is_refused_and_told() {
             ("CONNECT public.test\\0.x:80 HTTP/1.1\\r\\n\\r\\n", "-"),
             ("CONNECT public.test:80 HTTP/1.1\\r\\nHost: evil.test\\r\\n\\r\\n", "public.test:80"),
             ("GET http://public.test/ HTTP/1.1\\r\\nHost: evil.test\\r\\n\\r\\n", "http://public.test/"),
-            ("GET http://public.test/ HTTP/1.1\\nHost: public.test\\n\\r\\n\\r\\n", "http://public.test/"),
+            ("GET http://public.test/ HTTP/1.1\\nHost: public.test\\n\\r\\n\\r\\n", "-"),
             ("GET / HTTP/1.1\\r\\nHost: public.test\\r\\n\\r\\n", "/"),
             (
                 "POST http://public.test/ HTTP/1.1\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n0\\r\\n\\r\\n",
@@ -457,11 +457,37 @@ fn a_proxy_that_cannot_be_confined_means_that_nothing_starts() {
 }
 
 #[test]
+fn what_a_program_sent_before_it_ended_arrives_and_a_silent_tunnel_keeps_nobody_waiting() {
+    inside("what_a_program_sent_before_it_ended_arrives_and_a_silent_tunnel_keeps_nobody_waiting", || {
+        const SENT: u64 = 1 << 20;
+        let listener = TcpListener::bind((PUBLIC, 80)).unwrap();
+        let server = thread::spawn(move || {
+            let (mut slow, _) = listener.accept().unwrap();
+            // Longer than the program lives.
+            thread::sleep(Duration::from_millis(500));
+            let count = std::io::copy(&mut slow, &mut std::io::sink()).unwrap();
+            let (silent, _) = listener.accept().unwrap();
+            (count, silent)
+        });
+        let [connect, head, _] = tunnel("public.test:80");
+        let ran = run(&["public.test:80"], &[PROXY, &connect, &head, &format!("zeros={SENT}")]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let began = Instant::now();
+        let ran = run(&["public.test:80"], &[PROXY, &connect, &head]);
+        assert!(ran.code == Some(0) && began.elapsed() < Duration::from_secs(1), "{ran:?} {:?}", began.elapsed());
+        assert_eq!(server.join().unwrap().0, SENT);
+    });
+}
+
+#[test]
 fn more_connections_than_there_may_be_are_refused_and_told() {
     inside("more_connections_than_there_may_be_are_refused_and_told", || {
         let listener = TcpListener::bind((PUBLIC, 80)).unwrap();
         thread::spawn(move || {
-            let _held: Vec<_> = listener.incoming().collect();
+            for stream in listener.incoming() {
+                // Until the program ends it.
+                thread::spawn(move || std::io::copy(&mut stream.unwrap(), &mut std::io::sink()));
+            }
         });
         let ran = run(&["public.test:80"], &["many", "131", "public.test:80"]);
         let open = ran.out.lines().filter(|line| *line == "open").count();

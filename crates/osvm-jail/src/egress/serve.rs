@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
     sync::{
-        Arc,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -40,6 +40,12 @@ const CONNECT_TIME: Duration = Duration::from_secs(20);
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// How long a connection may be silent in both directions.
 const IDLE_TIME: Duration = Duration::from_secs(3600);
+/// How long what the program sent is still passed on when its jail is gone.
+pub(crate) const LAST_TIME: Duration = Duration::from_secs(2);
+/// How long a connection may be silent until it is asked whether it is still there, and how long between two questions.
+const ALIVE_TIME: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
+/// How many questions may stay without an answer.
+const ALIVE_TRIES: u32 = 3;
 /// Addresses of a name that are tried.
 const MOST_TRIES: usize = 4;
 /// What is still read of a request that was refused, so that the answer arrives: bytes.
@@ -55,6 +61,30 @@ pub(crate) struct Proxy {
     pub(crate) resolver: Resolver,
     /// Where refusals are told.
     pub(crate) events: OwnedFd,
+    /// The monitor lets go of its other end when the jail is gone.
+    pub(crate) stay: OwnedFd,
+    pub(crate) copies: Copies,
+}
+
+/// How many connections are being copied.
+#[derive(Default)]
+pub(crate) struct Copies {
+    count: Mutex<usize>,
+    none: Condvar,
+}
+
+impl Copies {
+    fn during(&self, copy: impl FnOnce()) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        copy();
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.none.notify_all();
+    }
+
+    fn wait_for_none(&self) {
+        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.none.wait_timeout_while(count, LAST_TIME, |count| *count > 0));
+    }
 }
 
 /// Why there is no connection to a destination.
@@ -66,14 +96,16 @@ enum No {
     Unreachable(io::Error),
 }
 
-/// Serves until the monitor lets go of `stay`.
-pub(crate) fn serve(proxy: Proxy, listener: &OwnedFd, stay: &OwnedFd) -> io::Result<()> {
+/// Serves until the monitor lets go of `stay`, and until what the program had sent by then is where it was to go.
+pub(crate) fn serve(proxy: Proxy, listener: &OwnedFd) -> io::Result<()> {
     let proxy = Arc::new(proxy);
+    let stay = &proxy.stay;
     let open = Arc::new(AtomicUsize::new(0));
     loop {
         let mut files = [PollFd::new(stay, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
         rustix::io::retry_on_intr(|| poll(&mut files, None))?;
         if !files[0].revents().is_empty() {
+            proxy.copies.wait_for_none();
             return Ok(());
         }
         let client = match accept_with(listener, SocketFlags::CLOEXEC) {
@@ -142,7 +174,7 @@ impl Proxy {
     }
 
     fn client(&self, client: &OwnedFd) {
-        let _ = sockopt::set_tcp_nodelay(client, true);
+        tune(client);
         let mut wire = Wire { client, bytes: Vec::new(), deadline: Instant::now() + REQUEST_TIME };
         match wire.first() {
             Some(socks::VERSION) => self.socks(&mut wire),
@@ -186,21 +218,25 @@ impl Proxy {
             Request::Connect(_) => {
                 let done = b"HTTP/1.1 200 Connection established\r\n\r\n";
                 if wire.say(done).is_ok() {
-                    let early = Flow { ready: std::mem::take(&mut wire.bytes), left: None };
-                    relay::join(wire.client.as_fd(), server.as_fd(), early, Some(IDLE_TIME));
+                    let early = std::mem::take(&mut wire.bytes);
+                    self.copy(wire.client, &server, Flow { ready: early, left: None });
                 }
             }
             Request::Forward { head, body, .. } => {
                 let mut ready = head;
                 let early = usize::try_from(body).unwrap_or(usize::MAX).min(wire.bytes.len());
                 ready.extend(&wire.bytes[..early]);
-                let flow = Flow { ready, left: Some(body - early as u64) };
-                relay::join(wire.client.as_fd(), server.as_fd(), flow, Some(IDLE_TIME));
+                self.copy(wire.client, &server, Flow { ready, left: Some(body - early as u64) });
                 drop(server);
                 // What the program sent beyond its one request is not passed on.
                 wire.end();
             }
         }
+    }
+
+    fn copy(&self, client: &OwnedFd, server: &OwnedFd, flow: Flow) {
+        let end = Some(self.stay.as_fd());
+        self.copies.during(|| relay::join(client.as_fd(), server.as_fd(), flow, Some(IDLE_TIME), end));
     }
 
     fn answer_bad(&self, wire: &mut Wire<'_>, bad: Bad) {
@@ -238,8 +274,8 @@ impl Proxy {
         let reply = match self.open(&target) {
             Ok(server) => {
                 if wire.say(&Reply::Done.bytes()).is_ok() {
-                    let early = Flow { ready: std::mem::take(&mut wire.bytes), left: None };
-                    relay::join(wire.client.as_fd(), server.as_fd(), early, Some(IDLE_TIME));
+                    let early = std::mem::take(&mut wire.bytes);
+                    self.copy(wire.client, &server, Flow { ready: early, left: None });
                 }
                 return;
             }
@@ -265,15 +301,22 @@ fn connect(addresses: &[IpAddr], port: u16, deadline: Instant) -> io::Result<Own
         let part = left / u32::try_from(tried.len() - index).unwrap_or(1);
         match net::connect(SocketAddr::new(*address, port), Instant::now() + part) {
             Ok(server) => {
-                let _ = sockopt::set_tcp_nodelay(&server, true);
-                // A peer that vanished is noticed, though nobody speaks.
-                let _ = sockopt::set_socket_keepalive(&server, true);
+                tune(&server);
                 return Ok(server);
             }
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+/// Bytes are not held back, and a peer that vanished is noticed, though nobody speaks. What of it fails does no harm.
+fn tune(socket: &OwnedFd) {
+    let _ = sockopt::set_tcp_nodelay(socket, true);
+    let _ = sockopt::set_socket_keepalive(socket, true);
+    let _ = sockopt::set_tcp_keepidle(socket, ALIVE_TIME.0);
+    let _ = sockopt::set_tcp_keepintvl(socket, ALIVE_TIME.1);
+    let _ = sockopt::set_tcp_keepcnt(socket, ALIVE_TRIES);
 }
 
 /// Why a request was not read.
