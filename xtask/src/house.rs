@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    lists,
     metadata::{Member, Workspace},
     sh::{self, Result},
     spec,
@@ -67,6 +68,7 @@ pub(crate) fn run() -> Result<()> {
         broken.push(format!("{} has {lines} lines; a file may have {LONGEST_FILE}", relative(file)));
     }
     spec::check(&mut broken)?;
+    lists::check(&mut broken)?;
     if broken.is_empty() {
         println!("house: {} crates, every rule holds", workspace.members.len());
         Ok(())

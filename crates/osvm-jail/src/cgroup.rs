@@ -5,12 +5,18 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use rustix::fs::{Mode, OFlags};
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags, flock, fstat},
+    io::Errno,
+};
 
 use crate::{
     error::{At, Error},
@@ -22,6 +28,8 @@ use crate::{
 const CPU_PERIOD_US: u64 = 100_000;
 /// What an instance's group is named, before its id and its monitor's process id.
 const PREFIX: &str = "osvm-jail.";
+/// How often making a group is tried. Another monitor's sweep may take it for a dead instance's before we have locked it.
+const MAKE_TRIES: u32 = 50;
 /// How often removing a group is tried. Its last process, though waited for, may still be on its way out.
 const REMOVE_TRIES: u32 = 200;
 /// The first pause between two tries, which doubles up to [`REMOVE_PAUSE_MAX`]: there is no event for it in version 1.
@@ -53,6 +61,8 @@ pub struct Used {
     pub memory: Option<u64>,
     /// The most memory at one time, bytes, with all file pages.
     pub memory_peak: Option<u64>,
+    /// The most memory that it may use, bytes.
+    pub memory_limit: Option<u64>,
     /// Processes and threads now, the jail's first process included.
     pub pids: Option<u64>,
     /// CPU time of all its processes.
@@ -111,7 +121,7 @@ impl Groups {
 
     /// Makes an instance's group with its limits.
     pub(crate) fn create(&self, id: &InstanceId, limits: &Limits) -> Result<Group, Error> {
-        let mut group = Group { folders: Vec::new(), v2: self.v2, parents: self.clone() };
+        let mut group = Group { folders: Vec::new(), _locks: Vec::new(), v2: self.v2, parents: self.clone() };
         let pid = std::process::id();
         // In a group of CPU time a process waits behind all that runs outside of it, so there is one only where there is a limit.
         let wanted = |parent: &&Parent| parent.controller != "cpu" || limits.cpus.is_some() || parent.accounts;
@@ -119,12 +129,17 @@ impl Groups {
             if self.v2 {
                 enable(&parent.folder)?;
             }
-            // The id is ours, and so is the process id: whoever made such a group is gone.
-            for (stale, _) in groups_in(&parent.folder).filter(|(_, name)| name.0 == id.number || name.1 == pid) {
-                remove(&stale).at("removing a dead instance's control group")?;
+            // The id is ours, and so is the process id: whoever made such a group is gone, or is in other namespaces than we are.
+            for (stale, name) in groups_in(&parent.folder).filter(|(_, name)| name.0 == id.number || name.1 == pid) {
+                match lock(&stale) {
+                    Ok(Some(_locked)) => remove(&stale).at("removing a dead instance's control group")?,
+                    Ok(None) if name.0 == id.number => return Err(taken(id.number)),
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unwritable(&stale, &error)),
+                    _ => {}
+                }
             }
             let folder = parent.folder.join(format!("{PREFIX}{}.{pid}", id.number));
-            fs::create_dir(&folder).map_err(|error| unwritable(&folder, &error))?;
+            group._locks.push(make(&folder)?);
             group.folders.push((parent.controller, folder));
         }
         group.limit(limits)?;
@@ -134,12 +149,19 @@ impl Groups {
     /// Removes the groups of instances whose monitor was killed.
     pub(crate) fn sweep(&self) {
         for (folder, (number, _)) in self.parents.iter().flat_map(|parent| groups_in(&parent.folder)) {
-            // While we hold its id nobody can be using the group.
-            if let Ok(_held) = InstanceId::hold(number) {
+            // While we hold its id nobody in our network namespace can be using the group, and with its lock nobody at all.
+            if let (Ok(_held), Ok(Some(_locked))) = (InstanceId::hold(number), lock(&folder)) {
                 // A group that is not empty has an instance on its way out: the next sweep gets it.
                 let _ = fs::remove_dir(folder);
             }
         }
+    }
+
+    /// Whether an instance with this id lives, in whichever namespaces its monitor is.
+    pub(crate) fn holds(&self, number: u32) -> bool {
+        self.parents.first().is_some_and(|parent| {
+            groups_in(&parent.folder).any(|(folder, name)| name.0 == number && matches!(lock(&folder), Ok(None)))
+        })
     }
 
     /// Whether this process may make a group.
@@ -177,7 +199,7 @@ impl Groups {
                 .filter(|(_, name)| name.1 == monitor)
                 .map(|(folder, _)| (parent.controller, folder))
         });
-        Group { folders: folders.collect(), v2: self.v2, parents: self.clone() }
+        Group { folders: folders.collect(), _locks: Vec::new(), v2: self.v2, parents: self.clone() }
     }
 }
 
@@ -188,6 +210,48 @@ fn groups_in(folder: &Path) -> impl Iterator<Item = (PathBuf, (u32, u32))> {
         let (number, pid) = name.to_str()?.strip_prefix(PREFIX)?.split_once('.')?;
         Some((entry.path(), (number.parse().ok()?, pid.parse().ok()?)))
     })
+}
+
+/// The lock that a monitor has on its instance's group; none if somebody has it. The kernel gives it back whatever way the monitor ends.
+/// Ids are held per network namespace and process ids are counted per pid namespace; the groups are the same ones from everywhere.
+fn lock(folder: &Path) -> io::Result<Option<OwnedFd>> {
+    let folder = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(folder)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes a group and locks it.
+fn make(folder: &Path) -> Result<OwnedFd, Error> {
+    for _ in 0..MAKE_TRIES {
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made.map_err(|error| unwritable(folder, &error))?,
+        }
+        match lock(folder) {
+            // A sweep has just taken it away.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Ok(Some(locked)) => {
+                let same = |meta: fs::Metadata| fstat(&locked).is_ok_and(|stat| stat.st_ino == meta.ino());
+                if fs::metadata(folder).is_ok_and(same) {
+                    return Ok(locked);
+                }
+            }
+            // A sweep is about to.
+            Ok(None) => std::thread::sleep(REMOVE_PAUSE),
+            Err(error) => return Err(unwritable(folder, &error)),
+        }
+    }
+    Err(unwritable(folder, &io::ErrorKind::ResourceBusy.into()))
+}
+
+fn taken(number: u32) -> Error {
+    Error::Unavailable {
+        what: format!("instance id {number} was taken in this moment, and two instances must not share one"),
+        help: "try again".to_owned(),
+    }
 }
 
 fn unwritable(folder: &Path, error: &io::Error) -> Error {
@@ -297,6 +361,7 @@ impl Entrance {
 #[derive(Debug)]
 pub(crate) struct Group {
     folders: Vec<(&'static str, PathBuf)>,
+    _locks: Vec<OwnedFd>,
     v2: bool,
     parents: Groups,
 }
@@ -377,6 +442,7 @@ impl Group {
             Used {
                 memory: number(read("memory", "memory.current")).map(|all| all.saturating_sub(idle)),
                 memory_peak: number(read("memory", "memory.peak")),
+                memory_limit: number(read("memory", "memory.max")),
                 pids: number(read("pids", "pids.current")),
                 cpu: field(read("cpu", "cpu.stat"), "usage_usec").map(Duration::from_micros),
                 oom_kills: field(read("memory", "memory.events"), "oom_kill").unwrap_or(0),
@@ -386,6 +452,7 @@ impl Group {
             Used {
                 memory: number(read("memory", "memory.usage_in_bytes")).map(|all| all.saturating_sub(idle)),
                 memory_peak: number(read("memory", "memory.max_usage_in_bytes")),
+                memory_limit: number(read("memory", "memory.limit_in_bytes")),
                 pids: number(read("pids", "pids.current")),
                 cpu: number(read("cpuacct", "cpuacct.usage").or_else(|| read("cpu", "cpuacct.usage")))
                     .map(Duration::from_nanos),
@@ -459,6 +526,7 @@ mod tests {
         fs::write(folder.path().join("memory.swap.max"), "").unwrap();
         let group = Group {
             folders: vec![("all", folder.path().to_owned())],
+            _locks: Vec::new(),
             v2: true,
             parents: Groups { parents: Vec::new(), v2: true },
         };

@@ -30,7 +30,7 @@ pub(crate) mod address;
 mod dns;
 mod event;
 mod http;
-pub(crate) mod io;
+mod io;
 mod serve;
 mod socks;
 pub(crate) mod target;

@@ -6,25 +6,22 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddrV4},
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixListener,
     },
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::{
     event::{Timespec, poll},
-    net::sockopt::set_tcp_nodelay,
+    net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt},
 };
 
-use crate::{
-    egress::io::connect,
-    relay::{self, Flow},
-};
+use crate::relay::{self, Flow};
 
 /// Connections at one time; further ones wait in the socket's backlog until one ends.
 pub(crate) const MOST_CONNECTIONS: usize = 64;
@@ -90,9 +87,16 @@ pub(crate) fn serve(listener: UnixListener, port: u16) -> io::Result<()> {
     thread::Builder::new().stack_size(STACK).spawn(accept).map(drop)
 }
 
+fn service(port: u16) -> rustix::io::Result<OwnedFd> {
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    // It bounds the connection. Copying never waits in a call.
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(CONNECT_TIME))?;
+    connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
+    Ok(socket)
+}
+
 fn one(outside: &OwnedFd, port: u16) {
-    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
-    let Ok(inside) = connect(address, Instant::now() + CONNECT_TIME) else { return };
-    let _ = set_tcp_nodelay(&inside, true);
+    let Ok(inside) = service(port) else { return };
     relay::join(outside.as_fd(), inside.as_fd(), Flow::default(), None, None);
 }

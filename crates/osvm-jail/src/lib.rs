@@ -23,6 +23,10 @@
 //! [`Error`] that names the step. No step is skipped, tried in a weaker way, or left out because the host lacks it.
 //! When the first process ends, the kernel ends all others in its pid namespace; when the monitor ends, the kernel ends the first process.
 //!
+//! A monitor that is killed cannot clear up. Its processes, mounts, namespaces and its id are gone with it; its control group, empty by
+//! then, is removed by the next jail that ends on this host (or by [`Groups::clear`]), and the file of its inbound socket is replaced
+//! by the next start that asks for the same path.
+//!
 //! # What it is not
 //!
 //! A hole in the kernel's allowed system calls is a way out; a VM has a smaller one. Side channels of the CPU are not closed.

@@ -93,7 +93,7 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
     let root = uid.is_root();
     let (service, first) = (Filter::new(Kind::Service), Filter::new(Kind::Init));
     let groups = Groups::find()?;
-    let id = InstanceId::take()?;
+    let id = InstanceId::take(|number| groups.holds(number))?;
     let user = root.then_some(id.number);
     let owners = match user {
         Some(user) => owner::map(spec, user)?,
@@ -168,11 +168,13 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
     let used = group.used();
     group.remove()?;
     drop((inbound, id));
-    let Some(end) = outcome.end else { return Err(Error::Lost) };
+    // With version 2 the kernel ends the whole group, the first process too, which then tells nothing.
+    let oom = used.oom_kills > 0;
+    let Some(end) = outcome.end.or(oom.then_some(End::Signalled(libc::SIGKILL))) else { return Err(Error::Lost) };
     Ok(Outcome {
         end,
         timed_out: outcome.timed_out,
-        oom: used.oom_kills > 0,
+        oom,
         wall: outcome.wall,
         used,
         uid: user.unwrap_or(uid.as_raw()),
@@ -327,7 +329,11 @@ impl Watch {
         self.jail.reap();
         let is_heard = events.is_some();
         if let (Some(proxy), Some(told)) = (&mut proxy, &mut told) {
-            if timed_out { proxy.kill() } else { proxy.end() }
+            if timed_out {
+                proxy.kill()
+            } else {
+                proxy.end()
+            }
             while is_heard && told.read(&proxy.events)? {}
         }
         drop(proxy);

@@ -59,14 +59,16 @@ pub(crate) fn join(
             return;
         }
         let waits = [there.waits(), back.waits()];
-        let mut files: Vec<_> = waits.iter().flatten().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+        let mut files: Vec<_> =
+            waits.iter().flatten().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
         if files.is_empty() {
             continue;
         }
         // A reader that is gone, while nothing is there for it.
         let readers = [(first, &back), (second, &there)].map(|(fd, to)| (to.state == State::Open).then_some(fd));
         let count = files.len();
-        files.extend(readers.iter().chain([&end]).flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::empty())));
+        files
+            .extend(readers.iter().chain([&end]).flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::empty())));
         match poll(&mut files, idle.as_ref()) {
             Ok(0) => return,
             Ok(_) | Err(Errno::INTR) => {}

@@ -77,7 +77,14 @@ impl Driver for Jailed {
     fn stats(&self, pid: u32) -> Option<Stats> {
         let used = Groups::find().ok()?.used_by(pid)?;
         let cpu_ms = used.cpu.map_or(0, |cpu| u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX));
-        Some(Stats { cpu_ms, memory_bytes: used.memory.unwrap_or(0) })
+        Some(Stats {
+            cpu_ms,
+            memory_bytes: used.memory.unwrap_or(0),
+            memory_peak_bytes: used.memory_peak,
+            memory_limit_bytes: used.memory_limit,
+            tasks: used.pids,
+            oom_kills: Some(used.oom_kills),
+        })
     }
 }
 

@@ -14,13 +14,22 @@ pub struct Stats {
     pub cpu_ms: u64,
     /// Memory, in bytes.
     pub memory_bytes: u64,
+    /// The most memory at one time, in bytes, where the level counts it.
+    pub memory_peak_bytes: Option<u64>,
+    /// The most memory that it may use, in bytes, where the level keeps a limit.
+    pub memory_limit_bytes: Option<u64>,
+    /// Processes and threads, where the level counts them.
+    pub tasks: Option<u64>,
+    /// Processes that the kernel killed for memory, where the level counts them.
+    pub oom_kills: Option<u64>,
 }
 
 /// What the process uses, without its children; none if it is gone.
 pub(crate) fn stats(pid: u32) -> Option<Stats> {
     let stat = Stat::read(pid)?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    Some(Stats { cpu_ms: stat.cpu_ticks * TICK_MS, memory_bytes: resident_kib(&status).unwrap_or(0) * 1024 })
+    let memory_bytes = resident_kib(&status).unwrap_or(0) * 1024;
+    Some(Stats { cpu_ms: stat.cpu_ticks * TICK_MS, memory_bytes, ..Stats::default() })
 }
 
 /// The processes, by id and start time, that were started as instances with their socket in that folder: those of this user that

@@ -157,7 +157,8 @@ async fn an_ending_is_asked_for_and_then_forced_and_leaves_nothing() {
 #[tokio::test]
 async fn a_jail_is_adopted_measured_and_killed_as_one() {
     let folder = folder();
-    let spec = spec(folder.path(), "#!/bin/sh\necho up\nwhile :; do :; done\n");
+    let text = "#!/bin/sh\necho up\nwhile :; do :; done\n";
+    let spec = StartSpec { memory: Some(64 << 20), ..spec(folder.path(), text) };
     let process = jails().start(&spec).unwrap();
     until_log(&spec, "up").await;
     let adopted = jails().adopt(process.pid(), process.start_time()).unwrap().unwrap();
@@ -165,6 +166,9 @@ async fn a_jail_is_adopted_measured_and_killed_as_one() {
     let stats = jails().stats(adopted.pid()).unwrap();
     // The loop's, not the sleeping monitor's.
     assert!(stats.cpu_ms >= 20 && stats.memory_bytes > 0, "{stats:?}");
+    assert!(stats.memory_peak_bytes.unwrap() >= stats.memory_bytes, "{stats:?}");
+    // The jail's first process and the shell.
+    assert_eq!((stats.memory_limit_bytes, stats.tasks, stats.oom_kills), (spec.memory, Some(2), Some(0)));
     assert_eq!(
         osvm_runtime::instances_under(&folder.path().join("i")),
         [(process.pid(), process.start_time())],

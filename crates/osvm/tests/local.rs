@@ -64,6 +64,15 @@ fn the_ready_line_is_true_and_down_leaves_nothing() {
     let instance = &ps["instances"][0];
     assert_eq!((instance["name"].as_str(), instance["level"].as_str()), (Some("rpc-local"), Some(level)));
     assert_eq!((instance["state"].as_str(), &instance["pid"]), (Some("ready"), &ready["pid"]));
+    let stats = world.json(&["stats", "rpc-local"]);
+    let used = &stats["instances"][0];
+    assert!(used["cpus"].as_f64().is_some() && used["memory_bytes"].as_u64().unwrap() > 1 << 20, "{stats}");
+    if level == "process" {
+        assert!(used["memory_limit_bytes"].as_u64().unwrap() > used["memory_peak_bytes"].as_u64().unwrap(), "{stats}");
+        assert!(used["tasks"].as_u64().unwrap() > 2 && used["oom_kills"] == 0, "{stats}");
+    }
+    assert!(world.ok(&["stats"]).lines().all(|line| line.chars().count() <= 100));
+    assert_eq!(world.osvm(&["stats", "nobody"]).code, 1);
     assert_eq!(world.json(&["status", "rpc-local"])["revision"], 1);
     assert!(world.ok(&["events", "rpc-local"]).contains("is ready"));
     assert!(world.ok(&["ps"]).lines().all(|line| line.chars().count() <= 100));
