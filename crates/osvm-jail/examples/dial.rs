@@ -161,10 +161,9 @@ fn serve(port: &str, mode: &str, after: &str) -> io::Result<()> {
             }
             if mode == "flood" {
                 let _ = stream.read_exact(&mut buffer[..1]).and_then(|()| stream.write_all(&buffer[..1]));
-                while buffer[0] == b'f' {
-                    if stream.write_all(&buffer).is_err() {
-                        return;
-                    }
+                if buffer[0] == b'f' {
+                    while stream.write_all(&buffer).is_ok() {}
+                    return;
                 }
             }
             while let Ok(n) = stream.read(&mut buffer) {
