@@ -255,6 +255,8 @@ pub const INIT: &[i64] = &[
     libc::SYS_exit,
     libc::SYS_exit_group,
     // Memory and locks of its allocator and threads.
+    // (The C library takes whatever `brk` answers for the new end of its heap, so it cannot be refused.)
+    libc::SYS_brk,
     libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_mprotect,
@@ -267,6 +269,8 @@ pub const INIT: &[i64] = &[
     libc::SYS_sigaltstack,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigaction,
+    // A handler that cannot return is run again for ever.
+    libc::SYS_rt_sigreturn,
     libc::SYS_gettid,
     libc::SYS_sched_getaffinity,
     libc::SYS_socket,
@@ -301,6 +305,8 @@ pub const EGRESS: &[i64] = &[
     libc::SYS_rseq,
     libc::SYS_sigaltstack,
     libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigreturn,
     libc::SYS_gettid,
     libc::SYS_sched_getaffinity,
     libc::SYS_getrandom,

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
+    fs,
     io::Read,
     os::unix::net::UnixStream,
     process::{Command, Output, Stdio},
@@ -66,7 +67,12 @@ fn a_published_port_is_reached_by_its_socket_which_goes_with_the_run() {
     let socket = folder.path().join("web.sock");
     let publish = format!("{}:8080", socket.display());
     let code = "import socket\ns = socket.create_server(('127.0.0.1', 8080))\nc, _ = s.accept()\nc.sendall(b'hello')\nc.close()";
-    let args = ["--mount", "/usr:/usr:ro", "--publish", &publish, "--", "/usr/bin/python3", "-I", "-S", "-c", code];
+    // Its library, whatever its version.
+    let library = fs::read_dir("/usr/lib").unwrap().flatten().map(|entry| entry.path());
+    let library =
+        library.filter(|path| path.join("encodings").is_dir()).map(|path| path.display().to_string()).next().unwrap();
+    let mount = format!("{library}:{library}:ro");
+    let args = ["--mount", &mount, "--publish", &publish, "--", "/usr/bin/python3", "-I", "-S", "-c", code];
     let mut child = command(&args).spawn().unwrap();
     let end = Instant::now() + Duration::from_secs(20);
     let mut answer = String::new();
