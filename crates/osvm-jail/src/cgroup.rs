@@ -10,7 +10,7 @@ use std::{
         unix::fs::MetadataExt,
     },
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::{
@@ -28,8 +28,8 @@ use crate::{
 const CPU_PERIOD_US: u64 = 100_000;
 /// What an instance's group is named, before its id and its monitor's process id.
 const PREFIX: &str = "osvm-jail.";
-/// How often making a group is tried. Another monitor's sweep may take it for a dead instance's before we have locked it.
-const MAKE_TRIES: u32 = 50;
+/// How often an id is looked for. Monitors that do not see each other may take the same one in the same moment.
+const CLAIM_TRIES: u32 = 100;
 /// How often removing a group is tried. Its last process, though waited for, may still be on its way out.
 const REMOVE_TRIES: u32 = 200;
 /// The first pause between two tries, which doubles up to [`REMOVE_PAUSE_MAX`]: there is no event for it in version 1.
@@ -119,8 +119,26 @@ impl Groups {
         Ok(Self { parents: vec![Parent { controller: "all", folder, accounts: true }], v2: true })
     }
 
-    /// Makes an instance's group with its limits.
-    pub(crate) fn create(&self, id: &InstanceId, limits: &Limits) -> Result<Group, Error> {
+    /// Takes an instance id, and makes the instance's group with its limits.
+    pub(crate) fn claim(&self, limits: &Limits) -> Result<(InstanceId, Group), Error> {
+        let mut start = std::process::id();
+        for _ in 0..CLAIM_TRIES {
+            let id = InstanceId::take(start, |number| self.holds(number, None))?;
+            if let Some(group) = self.create(&id, limits)? {
+                return Ok((id, group));
+            }
+            // Monitors of several pid namespaces may have one number; they do not have one moment.
+            let moment = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            start = start.wrapping_add(moment.subsec_micros());
+        }
+        Err(Error::Unavailable {
+            what: "other monitors took each instance id that was free, and two instances must not share one".to_owned(),
+            help: "try again".to_owned(),
+        })
+    }
+
+    /// Makes an instance's group; none if a monitor of other namespaces took the same id.
+    fn create(&self, id: &InstanceId, limits: &Limits) -> Result<Option<Group>, Error> {
         let mut group = Group { folders: Vec::new(), _locks: Vec::new(), v2: self.v2, parents: self.clone() };
         let pid = std::process::id();
         // In a group of CPU time a process waits behind all that runs outside of it, so there is one only where there is a limit.
@@ -133,17 +151,21 @@ impl Groups {
             for (stale, name) in groups_in(&parent.folder).filter(|(_, name)| name.0 == id.number || name.1 == pid) {
                 match lock(&stale) {
                     Ok(Some(_locked)) => remove(&stale).at("removing a dead instance's control group")?,
-                    Ok(None) if name.0 == id.number => return Err(taken(id.number)),
+                    Ok(None) if name.0 == id.number => return Ok(None),
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unwritable(&stale, &error)),
                     _ => {}
                 }
             }
             let folder = parent.folder.join(format!("{PREFIX}{}.{pid}", id.number));
-            group._locks.push(make(&folder)?);
+            let Some(locked) = make(&folder)? else { return Ok(None) };
+            group._locks.push(locked);
             group.folders.push((parent.controller, folder));
         }
+        if self.holds(id.number, Some(pid)) {
+            return Ok(None);
+        }
         group.limit(limits)?;
-        Ok(group)
+        Ok(Some(group))
     }
 
     /// Removes the groups of instances whose monitor was killed.
@@ -157,11 +179,11 @@ impl Groups {
         }
     }
 
-    /// Whether an instance with this id lives, in whichever namespaces its monitor is.
-    pub(crate) fn holds(&self, number: u32) -> bool {
-        self.parents.first().is_some_and(|parent| {
-            groups_in(&parent.folder).any(|(folder, name)| name.0 == number && matches!(lock(&folder), Ok(None)))
-        })
+    /// Whether an instance with this id lives, in whichever namespaces its monitor is; other than that of our own monitor.
+    fn holds(&self, number: u32, own: Option<u32>) -> bool {
+        let Some(parent) = self.parents.first() else { return false };
+        let mut same = groups_in(&parent.folder).filter(|(_, name)| name.0 == number && Some(name.1) != own);
+        same.any(|(folder, _)| matches!(lock(&folder), Ok(None)))
     }
 
     /// Whether this process may make a group.
@@ -223,35 +245,21 @@ fn lock(folder: &Path) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// Makes a group and locks it.
-fn make(folder: &Path) -> Result<OwnedFd, Error> {
-    for _ in 0..MAKE_TRIES {
-        match fs::create_dir(folder) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => made.map_err(|error| unwritable(folder, &error))?,
-        }
-        match lock(folder) {
-            // A sweep has just taken it away.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Ok(Some(locked)) => {
-                let same = |meta: fs::Metadata| fstat(&locked).is_ok_and(|stat| stat.st_ino == meta.ino());
-                if fs::metadata(folder).is_ok_and(same) {
-                    return Ok(locked);
-                }
-            }
-            // A sweep is about to.
-            Ok(None) => std::thread::sleep(REMOVE_PAUSE),
-            Err(error) => return Err(unwritable(folder, &error)),
-        }
+/// Makes a group and locks it; none if another monitor was there first, or a sweep has just taken it for a dead instance's.
+fn make(folder: &Path) -> Result<Option<OwnedFd>, Error> {
+    let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+        made => made.map_err(|error| unwritable(folder, &error))?,
     }
-    Err(unwritable(folder, &io::ErrorKind::ResourceBusy.into()))
-}
-
-fn taken(number: u32) -> Error {
-    Error::Unavailable {
-        what: format!("instance id {number} was taken in this moment, and two instances must not share one"),
-        help: "try again".to_owned(),
-    }
+    let locked = match lock(folder) {
+        Err(error) if missing(&error) => None,
+        locked => locked.map_err(|error| unwritable(folder, &error))?,
+    };
+    let there = |locked: &OwnedFd| {
+        fs::metadata(folder).is_ok_and(|meta| fstat(locked).is_ok_and(|stat| stat.st_ino == meta.ino()))
+    };
+    Ok(locked.filter(there))
 }
 
 fn unwritable(folder: &Path, error: &io::Error) -> Error {

@@ -29,10 +29,9 @@ pub(crate) struct InstanceId {
 }
 
 impl InstanceId {
-    /// A free number. The search begins at one that other processes are unlikely to begin at. `elsewhere` says whether a number is held
-    /// in another network namespace, from which sockets of this one are not seen.
-    pub(crate) fn take(elsewhere: impl Fn(u32) -> bool) -> Result<Self, Error> {
-        let start = std::process::id();
+    /// A free number, looked for from this one on. `elsewhere` says whether a number is held in another network namespace, from which
+    /// sockets of this one are not seen.
+    pub(crate) fn take(start: u32, elsewhere: impl Fn(u32) -> bool) -> Result<Self, Error> {
         for step in 0..IDS {
             match Self::hold(FIRST_ID + start.wrapping_add(step) % IDS) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
@@ -64,8 +63,8 @@ mod tests {
 
     #[test]
     fn two_instances_never_have_the_same_number() {
-        let one = InstanceId::take(|_| false).unwrap();
-        let two = InstanceId::take(|_| false).unwrap();
+        let one = InstanceId::take(std::process::id(), |_| false).unwrap();
+        let two = InstanceId::take(std::process::id(), |_| false).unwrap();
         assert_ne!(one.number, two.number);
         assert_eq!(InstanceId::hold(one.number).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         let number = one.number;

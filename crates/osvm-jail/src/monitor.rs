@@ -18,7 +18,6 @@ use crate::{
     cgroup::{Group, Groups, Used},
     egress::{self, Egress, Told},
     error::{At, Error},
-    id::InstanceId,
     init::{self, Message, Plan},
     owner,
     seccomp::{Filter, Kind},
@@ -93,7 +92,7 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
     let root = uid.is_root();
     let (service, first) = (Filter::new(Kind::Service), Filter::new(Kind::Init));
     let groups = Groups::find()?;
-    let id = InstanceId::take(|number| groups.holds(number))?;
+    let (id, group) = groups.claim(&spec.limits)?;
     let user = root.then_some(id.number);
     let owners = match user {
         Some(user) => owner::map(spec, user)?,
@@ -122,7 +121,6 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
     if !root {
         namespaces |= libc::CLONE_NEWUSER;
     }
-    let group = groups.create(&id, &spec.limits)?;
     // Before the jail, so that there is no program without the proxy that it was promised.
     let mut proxy = match spec.network.allow.is_empty() {
         true => None,

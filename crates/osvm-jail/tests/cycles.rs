@@ -28,7 +28,7 @@ fn jail(script: &str) -> Child {
     spec.mounts = closure("/bin/sh".as_ref(), &[]).unwrap();
     spec.limits.cpus = Some(1.0);
     let mut command = Command::new(env!("CARGO_BIN_EXE_osvm-jail"));
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(&serde_json::to_vec(&spec).unwrap()).unwrap();
     child
 }

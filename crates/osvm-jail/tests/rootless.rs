@@ -54,6 +54,7 @@ fn built(name: &str) -> PathBuf {
 struct Delegated {
     folder: tempfile::TempDir,
     groups: Vec<PathBuf>,
+    begin: Vec<PathBuf>,
 }
 
 impl Delegated {
@@ -65,25 +66,55 @@ impl Delegated {
             fs::copy(built(name), &file).unwrap();
             fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
         }
-        let mut delegated = Self { folder, groups: Vec::new() };
-        let parents = if groups { own_groups() } else { Vec::new() };
-        for parent in parents {
-            let group = parent.join(format!("osvm-test-{}", std::process::id()));
-            fs::create_dir(&group).unwrap();
-            delegated.groups.push(group.clone());
-            for file in ["", "tasks", "cgroup.procs", "cgroup.subtree_control"].map(|file| group.join(file)) {
-                if file.exists() {
-                    chown(&file, Some(USER), Some(USER)).unwrap();
-                }
-            }
+        let mut delegated = Self { folder, groups: Vec::new(), begin: Vec::new() };
+        if groups {
+            delegated.delegate();
         }
         delegated
+    }
+
+    /// Makes groups that belong to the user, and finds those in which the user's program begins.
+    fn delegate(&mut self) {
+        let name = format!("osvm-test-{}", std::process::id());
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let wanted = ["memory", "pids", "cpu", "cpuacct"];
+        for line in own.lines() {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (parts.next().unwrap(), parts.next().unwrap().trim_start_matches('/'));
+            if controllers.split(',').any(|name| wanted.contains(&name)) {
+                let group = Path::new("/sys/fs/cgroup").join(controllers).join(path).join(&name);
+                self.give(group.clone());
+                self.begin.push(group);
+            }
+        }
+        if self.groups.is_empty() {
+            // Version 2, as systemd does it: a slice that is the user's, whose children have the controllers, and a scope in it.
+            let top = Path::new("/sys/fs/cgroup");
+            let slice = top.join(name);
+            fs::write(top.join("cgroup.subtree_control"), "+memory +pids +cpu").unwrap();
+            self.give(slice.clone());
+            fs::write(slice.join("cgroup.subtree_control"), "+memory +pids +cpu").unwrap();
+            self.give(slice.join("scope"));
+            self.begin.push(slice.join("scope"));
+        }
+    }
+
+    fn give(&mut self, group: PathBuf) {
+        fs::create_dir(&group).unwrap();
+        for file in
+            ["", "tasks", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"].map(|file| group.join(file))
+        {
+            if file.exists() {
+                chown(&file, Some(USER), Some(USER)).unwrap();
+            }
+        }
+        self.groups.push(group);
     }
 
     fn run(&self, spec: &Spec) -> Output {
         // A process enters the groups while it is root.
         let enter: String =
-            self.groups.iter().map(|group| format!("echo 0 > {}/cgroup.procs; ", group.display())).collect();
+            self.begin.iter().map(|group| format!("echo 0 > {}/cgroup.procs; ", group.display())).collect();
         let user = USER.to_string();
         let script = format!("{enter}exec setpriv --reuid={user} --regid={user} --clear-groups \"$0\"");
         let mut command = Command::new("sh");
@@ -106,25 +137,10 @@ impl Delegated {
 
 impl Drop for Delegated {
     fn drop(&mut self) {
-        for group in &self.groups {
+        for group in self.groups.iter().rev() {
             let _ = fs::remove_dir(group);
         }
     }
-}
-
-/// Our own groups for memory, processes and CPU: of version 1 one in each hierarchy, of version 2 one.
-fn own_groups() -> Vec<PathBuf> {
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
-    let mut groups = Vec::new();
-    for line in own.lines() {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (parts.next().unwrap(), parts.next().unwrap().trim_start_matches('/'));
-        let wanted = ["memory", "pids", "cpu", "cpuacct"];
-        if controllers.split(',').any(|name| wanted.contains(&name)) {
-            groups.push(Path::new("/sys/fs/cgroup").join(controllers).join(path));
-        }
-    }
-    if groups.is_empty() { vec![PathBuf::from("/sys/fs/cgroup")] } else { groups }
 }
 
 fn said(output: &Output) -> String {
@@ -155,8 +171,9 @@ fn a_user_with_control_groups_of_their_own_gets_a_jail() {
     assert!(!output.status.success() && said(&output).contains("(OOM)"), "{}", said(&output));
 
     for group in &delegated.groups {
-        let left = fs::read_dir(group).unwrap().flatten().filter(|entry| entry.path().is_dir()).count();
-        assert_eq!(left, 0, "groups are left in {}", group.display());
+        let inside = fs::read_dir(group).unwrap().flatten().filter(|entry| entry.path().is_dir());
+        let left: Vec<_> = inside.map(|entry| entry.path()).filter(|path| !delegated.groups.contains(path)).collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 }
 
