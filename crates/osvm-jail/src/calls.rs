@@ -255,6 +255,8 @@ pub const INIT: &[i64] = &[
     libc::SYS_exit,
     libc::SYS_exit_group,
     // Memory and locks of its allocator and threads.
+    // (The C library takes whatever `brk` answers for the new end of its heap, so it cannot be refused.)
+    libc::SYS_brk,
     libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_mprotect,
@@ -267,6 +269,8 @@ pub const INIT: &[i64] = &[
     libc::SYS_sigaltstack,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigaction,
+    // A handler that cannot return is run again for ever.
+    libc::SYS_rt_sigreturn,
     libc::SYS_gettid,
     libc::SYS_sched_getaffinity,
     libc::SYS_socket,
@@ -277,6 +281,47 @@ pub const INIT: &[i64] = &[
     libc::SYS_sendto,
     libc::SYS_recvfrom,
     libc::SYS_fcntl,
+];
+
+/// What the egress proxy needs once it is confined: sockets of the internet, threads, waiting, telling, ending. No call that opens a file or
+/// starts a process. `socket` and `clone` with a look at their arguments: see [`crate::seccomp`].
+pub const EGRESS: &[i64] = &[
+    libc::SYS_write,
+    libc::SYS_close,
+    libc::SYS_ppoll,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_restart_syscall,
+    // Memory and locks of its allocator and threads.
+    libc::SYS_brk,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_futex,
+    libc::SYS_clone,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_sigaltstack,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_gettid,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_getrandom,
+    // Where the clock is not answered without a call.
+    libc::SYS_clock_gettime,
+    // The listener comes by message; connections.
+    libc::SYS_recvmsg,
+    libc::SYS_accept4,
+    libc::SYS_socket,
+    libc::SYS_connect,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_shutdown,
 ];
 
 /// Answered with `EPERM`.

@@ -18,6 +18,9 @@ pub const FIRST_ID: u32 = 0x7000_0000;
 /// How many there are.
 pub const IDS: u32 = 0x1_0000;
 
+/// The first user id of egress proxies: each instance has one here too, at the same distance from the first.
+pub const FIRST_EGRESS_ID: u32 = FIRST_ID + IDS;
+
 /// A number that nobody else has.
 #[derive(Debug)]
 pub(crate) struct InstanceId {
@@ -40,6 +43,11 @@ impl InstanceId {
             what: format!("all {IDS} instance ids are in use, and two instances must not share one"),
             help: "stop some instances".to_owned(),
         })
+    }
+
+    /// The user id of the instance's egress proxy.
+    pub(crate) fn of_proxy(&self) -> u32 {
+        self.number - FIRST_ID + FIRST_EGRESS_ID
     }
 
     /// This number, if it is free.

@@ -166,6 +166,8 @@ fn each_allowed_call_is_used_by_a_program_in_a_jail() {
         lists.concat().into_iter().filter(|call| !used(call)).collect()
     };
     let service = unused("service", &[calls::SERVICE, calls::SERVICE_OLD]);
-    let init = unused("init", &[calls::INIT]);
+    let mut init = unused("init", &[calls::INIT]);
+    // What it needs when its heap grows by this way, and when a signal is handled: no run here can be made to.
+    init.retain(|call| ![libc::SYS_brk, libc::SYS_rt_sigreturn].contains(call));
     assert!(service.is_empty() && init.is_empty(), "nobody uses {service:?}, the first process does not use {init:?}");
 }
