@@ -19,7 +19,7 @@ use solana_signature::Signature;
 use solana_transaction::versioned::VersionedTransaction;
 use solana_transaction_error::TransactionError;
 
-use crate::{LAMPORTS_PER_SIGNATURE, codec::KeySet, sysvar, token, types::TokenBalance};
+use crate::{LAMPORTS_PER_SIGNATURE, codec::KeySet, precompile, sysvar, token, types::TokenBalance};
 
 /// Accounts kept between transactions; more are dropped when a slot ends.
 const MAX_RESIDENT: usize = 100_000;
@@ -60,13 +60,14 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn new() -> Self {
-        let svm = LiteSVM::default()
+        let mut svm = LiteSVM::default()
             .with_mainnet_features()
             .with_builtins()
             .with_sysvars()
             .with_sigverify(false)
             .with_blockhash_check(false)
             .with_transaction_history(0);
+        precompile::add(&mut svm);
         let fixed = svm.accounts_db().inner.keys().copied().collect();
         Self { svm, resident: KeySet::default(), fixed }
     }

@@ -7,10 +7,11 @@ use common::*;
 use osvm_bank::{Bank, Commitment, Config, Error, Program, ProgramLoader, SubmitError, SubmitOptions};
 use solana_account::ReadableAccount;
 use solana_address::{Address, address};
-use solana_instruction::{AccountMeta, Instruction};
+use solana_instruction::{AccountMeta, Instruction, error::InstructionError};
 use solana_keypair::Keypair;
 use solana_loader_v3_interface::instruction as loader;
 use solana_signer::Signer;
+use solana_transaction_error::TransactionError;
 
 const MEMO: Address = address!("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr");
 const LOOKUP: Address = address!("AddressLookupTab1e1111111111111111111111111");
@@ -202,4 +203,33 @@ fn a_durable_nonce_outlives_blockhashes_and_is_used_up_by_a_failure_too() {
     assert!(bank.view().signature_status(&signature).unwrap().err.is_some());
     assert_ne!(value(), second);
     submit(&bank, with(SOL, value())).unwrap();
+}
+
+#[test]
+fn a_signature_in_an_instruction_is_verified_and_paid_for() {
+    let bank = Bank::open(still()).unwrap();
+    let payer = funded(&bank, 10 * SOL);
+    // A signature of the payer over a message, with all parts in the instruction: 16 bytes of offsets, 64, 32, the message.
+    let message = b"a message that no transaction signs";
+    let verify = |signature: &[u8]| {
+        let fields = [16, u16::MAX, 80, u16::MAX, 112, message.len() as u16, u16::MAX];
+        let mut data = vec![1, 0];
+        data.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
+        data.extend_from_slice(signature);
+        data.extend_from_slice(payer.pubkey().as_ref());
+        data.extend_from_slice(message);
+        Instruction { program_id: solana_sdk_ids::ed25519_program::ID, accounts: vec![], data }
+    };
+    let before = lamports(&bank, &payer.pubkey(), Commitment::Processed);
+    let right = verify(payer.sign_message(message).as_ref());
+    submit(&bank, sign(&[memo(MEMO, "first"), right], &[&payer], blockhash(&bank))).unwrap();
+    let after = lamports(&bank, &payer.pubkey(), Commitment::Processed);
+    assert_eq!(before - after, 2 * osvm_bank::LAMPORTS_PER_SIGNATURE);
+
+    let wrong = verify(payer.sign_message(b"another message").as_ref());
+    let refused = submit(&bank, sign(&[memo(MEMO, "first"), wrong], &[&payer], blockhash(&bank)));
+    let Err(SubmitError::Preflight(found)) = refused else { panic!("{refused:?}") };
+    // agave's code for a signature that does not fit.
+    let expected = TransactionError::InstructionError(1, InstructionError::Custom(2));
+    assert_eq!(found.err, Some(expected));
 }

@@ -22,6 +22,7 @@ use crate::{
     http::body::OutBody,
     limits::{self, Limits},
     upstream::{self, ConnectError, Stream},
+    workers,
 };
 
 /// For an idle connection to finish what its last request left, before another is used instead.
@@ -31,6 +32,18 @@ const READ_BUFFER: usize = 64 << 10;
 
 /// An HTTP/1.1 connection to an instance.
 pub(crate) type Sender = SendRequest<OutBody>;
+
+/// Stacks of idle connections; workers beyond so many share them.
+const SHARDS: usize = 16;
+
+/// The idle connections of one worker, the last used on top.
+#[derive(Debug, Default)]
+struct Idle {
+    /// Of requests that hyper carries: those of HTTP/2 clients.
+    senders: Vec<Sender>,
+    /// Of all others.
+    streams: Vec<Stream>,
+}
 
 /// What a lease is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +69,7 @@ pub(crate) struct Backend {
     ended: Notify,
     /// Cancelled once the backend left the table: what is still tunnelled is cut.
     pub(crate) gone: CancellationToken,
-    idle: Mutex<Vec<Sender>>,
+    idle: [Mutex<Idle>; SHARDS],
     requests: AtomicU64,
     connect_errors: AtomicU64,
     resets: AtomicU64,
@@ -73,7 +86,7 @@ impl Backend {
             tunnels: AtomicU64::new(0),
             ended: Notify::new(),
             gone: CancellationToken::new(),
-            idle: Mutex::default(),
+            idle: Default::default(),
             requests: AtomicU64::new(0),
             connect_errors: AtomicU64::new(0),
             resets: AtomicU64::new(0),
@@ -84,7 +97,11 @@ impl Backend {
     pub(crate) fn set_accepting(&self, accepting: bool) {
         self.accepting.store(accepting, SeqCst);
         if !accepting {
-            self.idle.lock().clear();
+            for shard in &self.idle {
+                let idle = std::mem::take(&mut *shard.lock());
+                // Closed outside the lock.
+                drop(idle);
+            }
         }
     }
 
@@ -154,7 +171,7 @@ impl Backend {
     /// An HTTP connection that is ready for a request: an idle one, the last used first, or a new one.
     pub(crate) async fn connection(&self, limits: &Limits) -> Result<Sender, ConnectError> {
         loop {
-            let Some(mut sender) = self.idle.lock().pop() else { break };
+            let Some(mut sender) = self.shard().lock().senders.pop() else { break };
             if sender.is_ready() {
                 return Ok(sender);
             }
@@ -184,11 +201,42 @@ impl Backend {
         if sender.is_closed() {
             return;
         }
-        let mut idle = self.idle.lock();
-        // Read under the lock, so that none is kept after `set_accepting(false)` cleared the stack.
-        if self.is_accepting() && idle.len() < limits::IDLE_UPSTREAM {
-            idle.push(sender);
+        self.keep(|idle| idle.senders.push(sender));
+    }
+
+    /// The stacks of the worker that asks. A connection is woken by the runtime that opened it, so no other takes it.
+    fn shard(&self) -> &Mutex<Idle> {
+        &self.idle[workers::index() % SHARDS]
+    }
+
+    fn keep(&self, push: impl FnOnce(&mut Idle)) {
+        let mut idle = self.shard().lock();
+        // Read under the lock, so that none is kept after `set_accepting(false)` cleared the stacks.
+        if self.is_accepting() && idle.senders.len() + idle.streams.len() < limits::IDLE_UPSTREAM {
+            push(&mut idle);
         }
+    }
+
+    /// The same as [`Backend::connection`], for a relay that speaks HTTP itself.
+    pub(crate) async fn stream(&self, limits: &Limits) -> Result<Stream, ConnectError> {
+        loop {
+            let Some(stream) = self.shard().lock().streams.pop() else { break };
+            if stream.is_quiet() {
+                return Ok(stream);
+            }
+        }
+        Box::pin(self.dial(limits)).await
+    }
+
+    /// Keeps a connection on which nothing is under way.
+    pub(crate) fn give_back_stream(&self, stream: Stream) {
+        self.keep(|idle| {
+            // Those at the bottom are seldom used, so nobody else would find out that the instance closed them.
+            if idle.streams.first().is_some_and(|oldest| !oldest.is_quiet()) {
+                idle.streams.remove(0);
+            }
+            idle.streams.push(stream);
+        });
     }
 }
 

@@ -43,12 +43,14 @@ pub(crate) enum Spoken {
 pub(crate) async fn serve(
     gateway: Arc<Gateway>,
     listening: Arc<Listening>,
-    stream: TcpStream,
+    stream: std::net::TcpStream,
     peer: SocketAddr,
     place: OwnedSemaphorePermit,
 ) {
+    // On the worker's own runtime; it fails only when that ends.
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
     let plan = listening.plan.load_full();
-    let cut = gateway.ending.cut.clone();
+    let cut = gateway.ending.cut.watch();
     let client = Client { gateway, listening, peer, tls: plan.tls.is_some(), _place: Arc::new(place) };
     let serving = async {
         match &plan.tls {
@@ -61,20 +63,21 @@ pub(crate) async fn serve(
                     Some(_) => Spoken::Http1,
                     None => Spoken::Unknown,
                 };
-                speak(client, plan.protocol, stream, spoken).await;
+                Box::pin(speak(client, plan.protocol, stream, spoken)).await;
             }
         }
     };
     tokio::select! {
+        biased;
         () = serving => {}
-        () = cut.cancelled() => {}
+        () = cut => {}
     }
 }
 
 async fn speak<S: ClientStream>(client: Client, protocol: ListenerProtocol, stream: S, spoken: Spoken) {
     match protocol {
         ListenerProtocol::Http => http::serve(client, stream, spoken).await,
-        ListenerProtocol::SolanaPubsub => pubsub::serve(client, stream).await,
+        ListenerProtocol::SolanaPubsub => Box::pin(pubsub::serve(client, stream)).await,
         ListenerProtocol::Tcp => tcp::serve(client, stream).await,
     }
 }

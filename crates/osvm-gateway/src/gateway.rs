@@ -18,13 +18,15 @@ use osvm_model::{
 };
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     limits::{self, Limits},
     listener::{self, Bound},
     pool::Pool,
+    signal::Signal,
     table::{self, Plan, TableError},
+    workers::Workers,
 };
 
 /// One gateway.
@@ -39,6 +41,7 @@ pub(crate) struct Gateway {
     /// One permit a client connection.
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) workers: Workers,
     pub(crate) ending: Ending,
     pub(crate) request_ids: RequestIds,
 }
@@ -47,11 +50,11 @@ pub(crate) struct Gateway {
 #[derive(Debug, Default)]
 pub(crate) struct Ending {
     /// Clients are told to go elsewhere; new ones are still taken.
-    pub(crate) announce: CancellationToken,
+    pub(crate) announce: Signal,
     /// No new connections, and none is kept for a next request.
-    pub(crate) stop: CancellationToken,
+    pub(crate) stop: Signal,
     /// What is left is cut.
-    pub(crate) cut: CancellationToken,
+    pub(crate) cut: Signal,
 }
 
 /// An address that is served.
@@ -60,11 +63,11 @@ pub(crate) struct Listening {
     pub(crate) socket: std::net::TcpListener,
     pub(crate) plan: ArcSwap<Plan>,
     /// The address left the table, or the gateway stops.
-    pub(crate) closed: CancellationToken,
+    pub(crate) closed: Signal,
 }
 
 impl Gateway {
-    pub(crate) fn new(limits: Limits, inherited: Vec<std::net::TcpListener>) -> Self {
+    pub(crate) fn new(limits: Limits, inherited: Vec<std::net::TcpListener>, workers: Workers) -> Self {
         Self {
             connections: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
             limits: Arc::new(limits),
@@ -74,6 +77,7 @@ impl Gateway {
             inherited: Mutex::new(inherited),
             applying: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),
+            workers,
             ending: Ending::default(),
             request_ids: RequestIds::default(),
         }
@@ -165,14 +169,18 @@ impl Gateway {
                     addr: bound.addr,
                     socket: bound.socket,
                     plan: ArcSwap::from_pointee(plan),
-                    closed: self.ending.stop.child_token(),
+                    closed: Signal::default(),
                 });
+                // Under the lock of the listeners, as in `end`: none is overlooked.
+                if self.ending.stop.is_set() {
+                    listening.closed.set();
+                }
                 self.tasks.spawn(listener::accept_all(Arc::clone(self), Arc::clone(&listening), bound.listener));
                 served.insert(addr, listening);
             }
         }
         for (_, left) in std::mem::replace(&mut *listeners, served) {
-            left.closed.cancel();
+            left.closed.set();
         }
         // Pools that left go last: no route leads to them any more.
         pools.retain(|name, pool| {
@@ -227,15 +235,21 @@ impl Gateway {
 
     /// Ends in three steps; returns once nothing is left.
     pub(crate) async fn end(&self) {
-        self.ending.announce.cancel();
+        self.ending.announce.set();
         tokio::time::sleep(self.limits.announce).await;
-        self.ending.stop.cancel();
+        {
+            let listeners = self.listeners.lock();
+            self.ending.stop.set();
+            for listening in listeners.values() {
+                listening.closed.set();
+            }
+        }
         self.tasks.close();
         if timeout(self.limits.drain, self.tasks.wait()).await {
             return;
         }
         tracing::warn!(connections = self.open_connections(), "cutting what did not end in time");
-        self.ending.cut.cancel();
+        self.ending.cut.set();
         timeout(limits::CUT_TIMEOUT * 2, self.tasks.wait()).await;
     }
 }
@@ -243,6 +257,8 @@ impl Gateway {
 async fn timeout(limit: Duration, work: impl Future<Output = ()>) -> bool {
     tokio::time::timeout(limit, work).await.is_ok()
 }
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Makes ids for requests that came without one: a part that is random to each process, and a count.
 #[derive(Debug)]
@@ -260,8 +276,17 @@ impl Default for RequestIds {
 }
 
 impl RequestIds {
+    /// Writes 32 hex digits.
+    pub(crate) fn write(&self, to: &mut Vec<u8>) {
+        for number in [self.process, self.count.fetch_add(1, Relaxed)] {
+            to.extend((0..16).rev().map(|place| HEX[(number >> (4 * place)) as usize & 15]));
+        }
+    }
+
     /// 32 hex digits.
     pub(crate) fn next(&self) -> String {
-        format!("{:016x}{:016x}", self.process, self.count.fetch_add(1, Relaxed))
+        let mut id = Vec::with_capacity(32);
+        self.write(&mut id);
+        String::from_utf8(id).unwrap_or_default()
     }
 }

@@ -3,6 +3,8 @@
 //! It knows nothing of instances but the address to dial. What it serves comes whole from the control plane over the admin
 //! socket (see [`osvm_model::gateway`]) and changes in one step.
 //!
+//! Clients are served by `workers`, one thread a core; one more thread accepts, and serves the admin interface.
+//!
 //! A request's way: `listener` accepts, `connection` finds out what the client speaks, `http` (or `tcp`, `pubsub`)
 //! finds the `pool`, takes a lease on a `backend`, sends, and sends again where that is allowed.
 #![forbid(unsafe_code)]
@@ -17,11 +19,13 @@ mod limits;
 mod listener;
 mod pool;
 mod pubsub;
+mod signal;
 mod stats;
 mod table;
 mod tcp;
 mod tls;
 mod upstream;
+mod workers;
 
 use std::{io, net::TcpListener, path::PathBuf, sync::Arc};
 
@@ -73,11 +77,8 @@ pub enum Error {
 /// Serves until SIGTERM or SIGINT, then drains and returns. Takes the listening sockets that the parent passed (`LISTEN_FDS`).
 pub fn run(args: Args) -> Result<(), Error> {
     let inherited = inherited()?;
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if args.workers > 0 {
-        runtime.worker_threads(args.workers);
-    }
-    let runtime = runtime.enable_all().build().map_err(Error::Runtime)?;
+    // For the admin interface and for accepting, so that these get their turn however busy the workers are.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     runtime.block_on(async {
         let mut term = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
@@ -91,9 +92,11 @@ pub fn run(args: Args) -> Result<(), Error> {
     })
 }
 
-/// Serves until `end` is ready, then drains and returns. For callers that bring their own runtime and sockets.
+/// Serves until `end` is ready, then drains and returns. For callers that bring their own runtime and sockets; clients are served
+/// on threads that are started here.
 pub async fn serve(args: Args, inherited: Vec<TcpListener>, end: impl Future<Output = ()>) -> Result<(), Error> {
-    let gateway = Arc::new(gateway::Gateway::new(limits::Limits::from(&args), inherited));
+    let workers = workers::Workers::start(args.workers).map_err(Error::Runtime)?;
+    let gateway = Arc::new(gateway::Gateway::new(limits::Limits::from(&args), inherited, workers));
     if let Some(path) = args.config {
         let text = std::fs::read(&path).map_err(|source| Error::Config { path: path.clone(), source })?;
         let table = serde_json::from_slice(&text).map_err(|source| Error::Parse { path, source })?;

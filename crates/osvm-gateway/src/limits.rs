@@ -30,7 +30,7 @@ pub(crate) const REPLAY_ANSWER: u64 = 256 << 10;
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(2);
 /// Longest pause before a request is sent again.
 pub(crate) const RETRY_PAUSE_MAX: Duration = Duration::from_millis(50);
-/// Idle connections kept to one instance.
+/// Idle connections kept to one instance by one worker.
 pub(crate) const IDLE_UPSTREAM: usize = 512;
 /// `Retry-After` of a 503, in seconds.
 pub(crate) const RETRY_AFTER: &str = "1";

@@ -1,13 +1,16 @@
 //! Listening sockets: inherited or bound here, accepted from until their address leaves the table.
+//!
+//! Connections go to the workers in turn. A listener a worker (SO_REUSEPORT) would save the hand-over, but the kernel would then
+//! choose by a hash, and one thread could get most of a few connections; and inherited sockets are one each.
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener as StdListener},
+    net::{SocketAddr, TcpListener as StdListener, TcpStream},
     sync::Arc,
 };
 
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpSocket},
     sync::OwnedSemaphorePermit,
 };
 
@@ -42,17 +45,18 @@ pub(crate) fn open(addr: SocketAddr, inherited: &mut Vec<StdListener>) -> io::Re
 
 /// Accepts until the address leaves the table or the gateway stops.
 pub(crate) async fn accept_all(gateway: Arc<Gateway>, listening: Arc<Listening>, listener: TcpListener) {
+    let mut closed = listening.closed.watch();
     loop {
         // A place first: who finds none waits in the kernel's queue.
         let accepted = tokio::select! {
             biased;
-            () = listening.closed.cancelled() => return,
+            () = &mut closed => return,
             accepted = accept(&gateway, &listener) => accepted,
         };
         match accepted {
             Ok((place, stream, peer)) => {
                 let serving = connection::serve(Arc::clone(&gateway), Arc::clone(&listening), stream, peer, place);
-                gateway.tasks.spawn(serving);
+                gateway.tasks.spawn_on(serving, gateway.workers.next());
             }
             Err(error) => {
                 tracing::warn!(addr = %listening.addr, %error, "cannot accept");
@@ -70,5 +74,7 @@ async fn accept(
     let (stream, peer) = listener.accept().await?;
     // Fails only on a connection that is gone already.
     let _ = stream.set_nodelay(true);
+    // Out of this runtime; the worker takes it into its own.
+    let stream = stream.into_std()?;
     Ok((permit, stream, peer))
 }

@@ -214,7 +214,7 @@ impl Pool {
         if let Some(lease) = self.try_acquire(kind) {
             return Ok(lease);
         }
-        let found = self.await_lease(kind, limits, wait.begin()).await;
+        let found = Box::pin(self.await_lease(kind, limits, wait.begin())).await;
         if found.is_err() {
             wait.give_up(&self.counters);
         }
@@ -271,8 +271,8 @@ impl Pool {
                     () = backend.gone.cancelled() => return,
                     () = tokio::time::sleep(pause) => {}
                 }
-                if let Ok(sender) = backend.new_connection(&limits).await {
-                    backend.give_back(sender);
+                if let Ok(stream) = backend.dial(&limits).await {
+                    backend.give_back_stream(stream);
                     break;
                 }
                 pause = (pause * 2).min(limits::RETRY_PAUSE_MAX);

@@ -51,6 +51,19 @@ pub(crate) async fn connect(endpoint: &Endpoint, limits: &Limits) -> Result<Stre
     tokio::time::timeout(limits.connect_timeout, dial).await.unwrap_or(Err(ConnectError::Timeout))
 }
 
+impl Stream {
+    /// Whether nothing came and the other side is there, as far as is known without asking the kernel. An idle connection that
+    /// is not quiet was closed, or says what nobody asked for.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let mut byte = [0];
+        let read = match self {
+            Self::Unix(stream) => stream.try_read(&mut byte),
+            Self::Tcp(stream) => stream.try_read(&mut byte),
+        };
+        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
 macro_rules! on_inner {
     ($self:expr, $stream:ident => $call:expr) => {
         match $self.get_mut() {

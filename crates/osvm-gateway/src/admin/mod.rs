@@ -196,7 +196,7 @@ async fn scrape(State(gateway): State<Arc<Gateway>>) -> Answer {
 
 async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
     match gateway.model() {
-        Some(_) if !gateway.ending.announce.is_cancelled() => "ok\n".into_response(),
+        Some(_) if !gateway.ending.announce.is_set() => "ok\n".into_response(),
         Some(_) => refuse(StatusCode::SERVICE_UNAVAILABLE, "the gateway is ending").into_response(),
         None => refuse(StatusCode::SERVICE_UNAVAILABLE, "no routes are in force yet").into_response(),
     }

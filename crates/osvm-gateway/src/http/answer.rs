@@ -91,19 +91,23 @@ impl Refusal {
         response
     }
 
-    /// The same as bytes of HTTP/1.1, for a request that was not parsed; the connection is closed after it.
-    pub(crate) fn bytes(self) -> Vec<u8> {
+    /// The same as bytes of HTTP/1.1, with further fields. `head_only`: the request was a HEAD.
+    pub(crate) fn write(self, out: &mut Vec<u8>, head_only: bool, fields: impl FnOnce(&mut Vec<u8>)) {
         let (status, word, _) = self.parts();
         let text = self.text();
         let retry = match status {
             StatusCode::SERVICE_UNAVAILABLE => format!("retry-after: {}\r\n", limits::RETRY_AFTER),
             _ => String::new(),
         };
-        format!(
-            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{ERROR_HEADER}: {word}\r\n{retry}content-length: {}\r\n\
-             connection: close\r\n\r\n{text}",
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{ERROR_HEADER}: {word}\r\n{retry}content-length: {}\r\n",
             text.len(),
-        )
-        .into_bytes()
+        );
+        out.extend_from_slice(head.as_bytes());
+        fields(out);
+        out.extend_from_slice(b"\r\n");
+        if !head_only {
+            out.extend_from_slice(text.as_bytes());
+        }
     }
 }

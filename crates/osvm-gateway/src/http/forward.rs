@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Method, Request, Response, Version, header::CONNECTION, request};
+use http::{HeaderValue, Method, Request, Response, request};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -24,8 +24,7 @@ use crate::{
 
 /// Answers one request. It never fails: what fails becomes an answer.
 pub(crate) async fn handle(client: &Client, request: Request<Incoming>) -> Response<AnswerBody> {
-    let version = request.version();
-    let mut response = match route(client, &request) {
+    match route(client, &request) {
         Ok((host, pool)) => {
             pool.counters.request();
             let (mut parts, incoming) = request.into_parts();
@@ -49,11 +48,7 @@ pub(crate) async fn handle(client: &Client, request: Request<Incoming>) -> Respo
             })
         }
         Err(refusal) => refusal.response(),
-    };
-    if version < Version::HTTP_2 && client.gateway.ending.announce.is_cancelled() {
-        response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
     }
-    response
 }
 
 /// The host that the request names, and the pool that answers it.

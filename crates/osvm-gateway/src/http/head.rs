@@ -178,29 +178,3 @@ pub(crate) fn ask_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, protocol);
 }
-
-/// What hyper would take for whole and is not: a head whose framing can be read in two ways. Answers why it is refused.
-pub(crate) fn ambiguous_framing<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<&'static str> {
-    let (mut length, mut encoding) = (None, 0);
-    for (name, value) in headers {
-        if name.eq_ignore_ascii_case("content-length") {
-            if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-                return Some("the request's Content-Length is not a number");
-            }
-            if length.is_some_and(|earlier| earlier != value) {
-                return Some("the request has two Content-Lengths");
-            }
-            length = Some(value);
-        } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            encoding += 1;
-            if !value.eq_ignore_ascii_case(b"chunked") {
-                return Some("the request's Transfer-Encoding is not chunked");
-            }
-        }
-    }
-    match (length, encoding) {
-        (Some(_), 1..) => Some("the request has both Content-Length and Transfer-Encoding"),
-        (_, 2..) => Some("the request has two Transfer-Encodings"),
-        _ => None,
-    }
-}

@@ -12,7 +12,6 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy},
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     backend::{Lease, Use},
@@ -25,6 +24,7 @@ use crate::{
     },
     limits,
     pool::{Pool, Wait},
+    signal::Signal,
 };
 
 /// What is read from an instance in one go.
@@ -100,7 +100,7 @@ async fn join(
     instance: impl AsyncRead + AsyncWrite,
     is_websocket: bool,
     lease: &Lease,
-    cut: CancellationToken,
+    cut: Signal,
 ) {
     let (mut client_read, mut client_write) = tokio::io::split(client);
     let (mut instance_read, mut instance_write) = tokio::io::split(instance);
@@ -112,7 +112,7 @@ async fn join(
     let cutting = async {
         tokio::select! {
             () = lease.backend.gone.cancelled() => {}
-            () = cut.cancelled() => {}
+            () = cut.wait() => {}
         }
     };
     let mut frames = is_websocket.then(Frames::default);

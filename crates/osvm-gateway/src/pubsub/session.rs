@@ -137,7 +137,7 @@ impl Session {
             let may_read = self.links.iter().all(Link::has_room);
             let wake = [self.barrier.map(|since| since + BARRIER_TIMEOUT), self.retry_at].into_iter().flatten().min();
             tokio::select! {
-                () = closed.cancelled() => return Some((CloseCode::Away, "the gateway stops serving this address")),
+                () = closed.wait() => return Some((CloseCode::Away, "the gateway stops serving this address")),
                 event = events.recv() => if let Some((link, event)) = event { self.on_event(link, event) },
                 opened = ready(&mut self.opening) => {
                     let to_be_ready = self.opening.take().is_some_and(|(backend, _)| backend.is_some());
