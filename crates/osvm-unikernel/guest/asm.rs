@@ -72,6 +72,7 @@ exception_stubs:
     .endm
 
     .text
+    .globl start
 start:
     call main
     ud2
@@ -215,6 +216,12 @@ memcmp:
     sub %r8d, %eax
     jz 1b
 2:  ret
+
+    # Precompiled parts of `alloc` name these; panics abort, so nothing comes here.
+    .globl _Unwind_Resume, rust_eh_personality
+_Unwind_Resume:
+rust_eh_personality:
+    ud2
 
     .bss
     .balign 4096

@@ -26,6 +26,16 @@ fn say(text: &str) {
     hyper::console(2, text.as_bytes());
 }
 
+/// Text as it comes, without a heap.
+struct Out;
+
+impl Write for Out {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        say(text);
+        Ok(())
+    }
+}
+
 /// A bug of the library OS itself.
 pub fn bug(text: &str) -> ! {
     say("osvm-unikernel: bug in the library OS: ");
@@ -92,10 +102,17 @@ pub fn report(regs: &Regs, vector: u64, error: u64, address: u64, signal: i32) -
 
 /// A fault inside the library OS: nothing is to be relied on, so nothing is looked up.
 pub fn own_fault(regs: &Regs, vector: u64, error: u64, address: u64) -> ! {
-    let text = format!(
-        "osvm-unikernel: bug in the library OS: vector {vector}, error {error:#x}, address {address:#x}, rip {:#x}, rsp {:#x}, rdi {:#x}, rax {:#x}\n",
+    let _ = writeln!(
+        Out,
+        "osvm-unikernel: bug in the library OS: vector {vector}, error {error:#x}, address {address:#x}, rip {:#x}, rsp {:#x}, rdi {:#x}, rax {:#x}",
         regs.rip, regs.rsp, regs.rdi, regs.rax
     );
-    say(&text);
+    hyper::exit(134, 6);
+}
+
+/// A panic of the library OS. It may hold any borrow, so nothing is allocated.
+pub fn panicked(info: &core::panic::PanicInfo) -> ! {
+    // Writing cannot fail.
+    let _ = writeln!(Out, "osvm-unikernel: bug in the library OS: {info}");
     hyper::exit(134, 6);
 }

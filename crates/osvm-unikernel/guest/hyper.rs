@@ -45,7 +45,7 @@ pub fn exit(code: i32, signal: i32) -> ! {
 
 /// Writes to the monitor's standard output (1) or standard error (2).
 pub fn console(stream: u64, bytes: &[u8]) {
-    let mut page = Bounce::new();
+    let page = Bounce::new();
     for part in bytes.chunks(page.0.len()) {
         page.0[..part.len()].copy_from_slice(part);
         let mut done = 0;
@@ -78,11 +78,6 @@ pub fn wait(deadline: u64) {
 /// Asks for more memory; the size of memory now.
 pub fn grow(bytes: u64) -> u64 {
     call(hypercall::GROW, [bytes, 0, 0, 0]).max(0) as u64
-}
-
-/// Gives memory back to the host. It reads as zero afterwards.
-pub fn give_back(gpa: u64, len: u64) -> bool {
-    call(hypercall::GIVE_BACK, [gpa, len, 0, 0]) == 0
 }
 
 /// Takes connections to a port, or no longer.

@@ -32,7 +32,7 @@ pub enum Failed {
     /// The file is none.
     Elf(Bad),
     /// The dynamic loader is not in the image.
-    Interpreter(Vec<u8>, Errno),
+    Interpreter(Vec<u8>),
     /// No room.
     Memory,
 }
@@ -96,7 +96,7 @@ pub fn load(boot: &Boot) -> Result<Regs, Failed> {
     let mut entry = base + elf.entry;
     let mut interpreter_base = 0;
     if let Some(path) = elf.interpreter() {
-        let (at, start) = interpreter(path, boot).map_err(|error| Failed::Interpreter(path.to_vec(), error))??;
+        let (at, start) = interpreter(path, boot).map_err(|_| Failed::Interpreter(path.to_vec()))??;
         (interpreter_base, entry) = (at, start);
     }
     let mut mm = MM.get();

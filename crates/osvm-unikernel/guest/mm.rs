@@ -124,6 +124,11 @@ impl Mm {
         allowed(at, len).then_some(at)
     }
 
+    /// Whether no area lies in a range.
+    pub fn is_free(&self, start: u64, len: u64) -> bool {
+        self.areas.range(..start + len).next_back().is_none_or(|(_, area)| area.end <= start)
+    }
+
     /// Cuts areas so that one begins at `va`, if any spans it.
     fn split(&mut self, va: u64) {
         let Some((start, area)) = self.find(va) else { return };
@@ -212,8 +217,8 @@ impl Mm {
         if (exec && area.rights & EXEC == 0) || area.rights & needed == 0 {
             return false;
         }
-        self.faults += 1;
         let (end, rights, backing) = (area.end, area.rights, later(&area.backing, page - start));
+        self.faults += 1;
         let old = pt::get(page);
         if old & OWNED != 0 {
             // Rights that were given since the processor last looked.

@@ -12,7 +12,6 @@ use crate::{
 
 pub const SIGILL: u32 = 4;
 pub const SIGTRAP: u32 = 5;
-pub const SIGABRT: u32 = 6;
 pub const SIGBUS: u32 = 7;
 pub const SIGFPE: u32 = 8;
 pub const SIGKILL: u32 = 9;
@@ -73,6 +72,18 @@ fn never_blocked() -> u64 {
 pub fn pending() -> bool {
     let process = *PROCESS.get();
     task::with(|task| (task.signals.pending | process) & !task.signals.mask != 0)
+}
+
+/// Whether a call that the pending signal interrupts begins anew afterwards: its handler says so, or there is none.
+pub fn restarts() -> bool {
+    const SA_RESTART: u64 = 0x1000_0000;
+    let process = *PROCESS.get();
+    let pending = task::with(|task| (task.signals.pending | process) & !task.signals.mask);
+    if pending == 0 {
+        return true;
+    }
+    let action = ACTIONS.get()[pending.trailing_zeros() as usize + 1];
+    action.handler <= 1 || action.flags & SA_RESTART != 0
 }
 
 /// Takes the signals that the monitor was told to pass on.
@@ -398,6 +409,12 @@ pub fn deliver(regs: &mut Regs, xmm: *mut [u8; 256]) {
             }
         }
     }
+    // A wait with its own mask ended, and no handler's return will bring the old one back.
+    task::with(|task| {
+        if let Some(mask) = task.signals.saved_mask.take() {
+            task.signals.mask = mask;
+        }
+    });
 }
 
 /// `kill`: there is one process.

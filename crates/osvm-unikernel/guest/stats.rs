@@ -31,7 +31,8 @@ pub fn publish() {
     share!(calls, crate::sys::calls());
     // A crash may come while memory is being changed.
     // SAFETY: reads a number.
-    share!(faults, unsafe { (*MM.as_ptr()).faults });
+    let faults = unsafe { (*MM.as_ptr()).faults };
+    share!(faults, faults);
     share!(rewritten, rewrite::count());
-    share!(memory, phys::usage().0);
+    share!(memory, phys::used());
 }

@@ -242,12 +242,14 @@ pub fn schedule() {
     let next = loop {
         let deadline = expire().min(crate::fs::timer::next());
         if let Some(tid) = TASKS.get().ready.pop_front() {
+            net::flush();
             break tid;
         }
         if crate::fs::timer::due() {
             notify();
             continue;
         }
+        net::flushed();
         hyper::wait(deadline);
         poll_outside();
     };

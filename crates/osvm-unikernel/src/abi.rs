@@ -40,8 +40,6 @@ pub mod gpa {
     pub const DIRECT_PDPT: u64 = 0x5000;
     /// See above: the first GiB of memory.
     pub const DIRECT_PD: u64 = 0x6000;
-    /// See above: the first GiB of files.
-    pub const FILES_PD: u64 = 0x7000;
     /// [`super::Cpu`], and the CPL0 stack at the end of its page.
     pub const CPU: u64 = 0x8000;
     /// Global and interrupt descriptor tables and the task state segment.
@@ -138,6 +136,10 @@ pub struct Control {
     pub resched: u32,
     /// Monitor to guest: signals that were sent to the VM, a bit each.
     pub signals: u64,
+    /// Monitor to guest: changes with every change of a ring, a signal or standard input.
+    pub activity: u32,
+    /// Guest to monitor: rings have changed since the last hypercall that looks at them.
+    pub dirty: u32,
     /// Monitor to guest: the clock.
     pub clock: Clock,
     /// Guest to monitor, statistics: system calls, and how many of them trapped.
