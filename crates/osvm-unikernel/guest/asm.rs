@@ -25,6 +25,8 @@ syscall_stub:
     mov %rsp, %gs:0
     mov %gs:8, %rsp
     iretq
+    .globl flush_by_syscall
+flush_by_syscall:
 1:  mov %cr3, %rax
     mov %rax, %cr3
     mov %rcx, %gs:176
@@ -32,11 +34,29 @@ syscall_stub:
     mov %gs:24, %rsp
     iretq
 
+    # Where privileged instructions fault behind `syscall`, `ud2` flushes instead.
+    .balign 64
+undefined_stub:
+    cmpl $0, %gs:216
+    je 1f
+    movl $0, %gs:216
+    mov %rax, %gs:48
+    mov %cr3, %rax
+    mov %rax, %cr3
+    mov %gs:48, %rax
+    addq $2, (%rsp)
+    iretq
+1:  jmp undefined
+
     .balign 64
 exception_stubs:
     .set vector, 0
     .rept 32
     .balign 64
+    .if vector == 6
+    jmp undefined_stub
+undefined:
+    .endif
     movl $vector, %gs:32
     mov %rax, %gs:48
     mov %cr2, %rax
@@ -238,6 +258,8 @@ fault_stack_top:
 unsafe extern "C" {
     /// Saves the callee's registers and the stack pointer in `from`, and goes on where `to` stopped.
     pub fn switch_stack(from: *mut u64, to: u64);
+    /// The first privileged instruction behind `syscall`.
+    pub fn flush_by_syscall();
     /// Pops XMM and [`crate::regs::Regs`] from the stack and goes to the program.
     pub fn resume();
     /// Where a rewritten call site goes: RAX is the number, RCX where to return, all else as before `syscall`.

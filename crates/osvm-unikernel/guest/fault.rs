@@ -2,7 +2,7 @@
 
 use crate::{
     abi::{DIRECT_BASE, LIBOS_BASE, LIBOS_SPAN, gpa},
-    crash,
+    asm, crash,
     mm::MM,
     regs::Regs,
     signal::{self, Fault, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP},
@@ -45,6 +45,12 @@ extern "C" fn on_fault(regs: *mut Regs) {
         )
     };
     let error = if matches!(vector, 8 | 10..=14 | 17) { code } else { 0 };
+    if regs.rip == asm::flush_by_syscall as *const () as u64 {
+        // `syscall` left the way back in RCX, and the stack as it was.
+        regs.rip = regs.rcx;
+        crate::pt::flush_refused();
+        return;
+    }
     if (LIBOS_BASE..LIBOS_BASE + LIBOS_SPAN).contains(&regs.rip) {
         crash::own_fault(regs, vector, error, cr2);
     }

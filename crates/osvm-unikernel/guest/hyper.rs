@@ -70,9 +70,9 @@ pub fn console_in(bytes: &mut [u8]) -> i64 {
 }
 
 /// Sleeps until something happened outside or the deadline is there.
-pub fn wait(deadline: u64) {
+pub fn wait(deadline: u64, seen: u32) {
     crate::stats::publish();
-    call(hypercall::WAIT, [deadline, 0, 0, 0]);
+    call(hypercall::WAIT, [deadline, seen.into(), 0, 0]);
 }
 
 /// Asks for more memory; the size of memory now.

@@ -48,6 +48,8 @@ extern "C" fn main() -> ! {
         crash::bug("monitor and library OS are of different versions");
     }
     phys::init(boot.free, boot.memory, boot.memory_limit);
+    // Finds out how, before anything depends on it: a refusal needs the stack of faults.
+    pt::flush();
     time::init();
     random::init(boot.seed);
     task::init(&boot);

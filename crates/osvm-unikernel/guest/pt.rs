@@ -1,6 +1,9 @@
 //! Page tables. All pages are user pages; what is private to the library OS is so by convention, as the VM is the border.
 
-use core::ptr;
+use core::{
+    ptr,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use crate::{
     abi::{DIRECT_BASE, FLUSH, LARGE, PAGE, gpa},
@@ -21,6 +24,14 @@ pub const OWNED: u64 = 1 << 9;
 pub const NO_EXEC: u64 = 1 << 63;
 
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+static BY_TRAP: AtomicBool = AtomicBool::new(false);
+
+/// A fault at [`crate::asm::flush_by_syscall`]: the other way is taken, now and later.
+pub fn flush_refused() {
+    BY_TRAP.store(true, Ordering::Relaxed);
+    flush();
+}
 
 fn read(table: u64, index: u64) -> u64 {
     // SAFETY: tables are pages of ours; the index is below 512.
@@ -116,7 +127,18 @@ pub fn map_direct(from: u64, to: u64) {
 }
 
 /// Makes changes of present entries count.
+///
+/// A paravirtual KVM may run the code behind `syscall` without the right to reload CR3; the first try then ends in
+/// [`flush_refused`], and exceptions are used from there on.
 pub fn flush() {
+    if BY_TRAP.load(Ordering::Relaxed) {
+        // SAFETY: the stub behind `ud2` reloads CR3 if the word says so, and changes no register.
+        unsafe {
+            ptr::write_volatile(&raw mut (*crate::task::cpu()).flush, 1);
+            core::arch::asm!("ud2", options(nostack));
+        }
+        return;
+    }
     // SAFETY: the stub behind `syscall` reloads CR3 for this number, and changes RAX, RCX and R11.
     unsafe {
         core::arch::asm!("syscall", inlateout("rax") u64::from(FLUSH) => _, out("rcx") _, out("r11") _, options(nostack));

@@ -249,8 +249,7 @@ pub fn schedule() {
             notify();
             continue;
         }
-        net::flushed();
-        hyper::wait(deadline);
+        hyper::wait(deadline, net::flushed());
         poll_outside();
     };
     switch(next);

@@ -66,7 +66,7 @@ pub mod hypercall {
     pub const CONSOLE_OUT: u32 = 2;
     /// Read from the console: `[guest-physical address, length]`; answers bytes, 0 at its end, or [`super::AGAIN`].
     pub const CONSOLE_IN: u32 = 3;
-    /// Wait for an event or the deadline: `[monotonic nanoseconds, or u64::MAX]`.
+    /// Wait for an event or the deadline: `[monotonic nanoseconds, or u64::MAX; the last activity that the guest has seen]`.
     pub const WAIT: u32 = 4;
     /// More memory: `[bytes]`; answers the size of memory now.
     pub const GROW: u32 = 5;
@@ -114,6 +114,8 @@ pub struct Cpu {
     pub fault_frame: [u64; 5],
     /// 176: the same of a TLB flush.
     pub flush_frame: [u64; 5],
+    /// 216: the next `ud2` flushes the TLB.
+    pub flush: u64,
 }
 
 /// `syscall` with this in EAX flushes the TLB.
@@ -313,4 +315,4 @@ pub const RINGS_SPAN: u64 = RINGS_AT + CONNS as u64 * 2 * RING as u64;
 const _: () = assert!(core::mem::size_of::<Conn>() == 64);
 const _: () = assert!(core::mem::size_of::<Control>() <= PAGE as usize);
 const _: () = assert!(core::mem::size_of::<Boot>() <= PAGE as usize);
-const _: () = assert!(core::mem::size_of::<Cpu>() == 216);
+const _: () = assert!(core::mem::size_of::<Cpu>() == 224);

@@ -89,9 +89,11 @@ pub fn changed(bytes: u32) {
     net.unsent = net.unsent.saturating_add(bytes.max(1));
 }
 
-/// The monitor looks at rings whenever the guest waits.
-pub fn flushed() {
-    NET.get().unsent = 0;
+/// The monitor looks at rings whenever the guest waits; the last of its activity that was seen.
+pub fn flushed() -> u32 {
+    let mut net = NET.get();
+    net.unsent = 0;
+    net.activity
 }
 
 /// Tells the monitor now if anything is to be told.
