@@ -167,7 +167,7 @@ fn stack(boot: &Boot, top: u64, vectors: &[(u64, u64)]) -> Result<u64, Errno> {
     let platform = put(b"x86_64\0", 1)?;
     let mut words = vec![u64::from(boot.args)];
     let mut next = strings_at;
-    for (n, string) in strings.split_inclusive(|&byte| byte == 0).enumerate() {
+    for (n, string) in strings.split_inclusive(|&byte| byte == 0).take((boot.args + boot.envs) as usize).enumerate() {
         if n == boot.args as usize {
             words.push(0);
         }

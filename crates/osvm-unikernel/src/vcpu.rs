@@ -147,7 +147,9 @@ impl Vcpu {
     pub(crate) fn enter_library_os(&self, memory: &Memory) -> Result<(), Error> {
         let mut regs = self.fd.get_regs().map_err(refused("read the vCPU's registers"))?;
         let inside = (LIBOS_BASE..LIBOS_BASE + LIBOS_SPAN).contains(&regs.rip);
-        if inside {
+        let exception = self.fd.get_vcpu_events().map_err(refused("read the vCPU's events"))?.exception;
+        // An exception that is on its way belongs to the instruction that it came from, so the program stays where it is.
+        if inside || exception.injected != 0 || exception.pending != 0 {
             memory.write(control!(resched), 1u32);
             return Ok(());
         }
