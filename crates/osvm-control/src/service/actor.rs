@@ -448,7 +448,7 @@ impl Actor {
         };
         let live = Live::start(&self.ctx, &new, &revision, Role::Leader)?;
         if revision.spec.isolation == IsolationRequest::Auto && self.restarts == 0 {
-            self.ctx.events.note(note(&live.record, level.why.to_owned()));
+            self.ctx.events.note(note(&live.record, level.why));
         }
         if service.volume != Some(live.record.volume) {
             self.ctx.store.set_serving(&self.name, service.revision, Some(live.record.volume), service.previous)?;

@@ -64,6 +64,8 @@ impl Live {
             generation: record.generation,
             role,
             log: ctx.paths.log(&record.service, record.generation),
+            read: revision.spec.read.clone(),
+            memory: revision.spec.memory,
         };
         let process = match driver.start(&start) {
             Ok(process) => process,
@@ -121,8 +123,10 @@ impl Live {
     fn ended(&mut self, ctx: &Context, state: InstanceState, how: &str) -> Result<(), StoreError> {
         self.record.state = state;
         ctx.store.set_state(self.record.id, state, Some(how))?;
-        // It removes its socket itself if it ends well.
-        let _ = std::fs::remove_file(&self.uds);
+        // It removes its socket itself if it ends well. The folder is its own.
+        if let Some(folder) = self.uds.parent() {
+            let _ = std::fs::remove_dir_all(folder);
+        }
         Ok(())
     }
 
