@@ -25,7 +25,7 @@ pub const EXEC: u32 = 4;
 const END: u64 = 0x7fff_ffff_f000;
 /// Lowest address of a mapping.
 const LOWEST: u64 = 0x1_0000;
-/// Pages that one fault brings, where they cost nothing until they are touched.
+/// Pages that one fault brings, where they cost little: a fault costs more than clearing them.
 const AROUND: u64 = 16;
 
 /// What a range's pages hold at first.
@@ -374,7 +374,7 @@ fn anonymous(page: u64, start: u64, end: u64, rights: u32) -> bool {
     let mut va = from;
     while va < to {
         if va != page && pt::get(va) == 0 {
-            match phys::untouched() {
+            match phys::used_before().or_else(phys::untouched) {
                 Some(more) => {
                     pt::set(va, more | bits);
                 }

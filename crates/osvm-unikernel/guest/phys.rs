@@ -96,6 +96,11 @@ pub fn fresh(bytes: u64) -> Option<u64> {
     Some(at)
 }
 
+/// A zeroed page that was in use before, so that the host has it in memory anyway.
+pub fn used_before() -> Option<u64> {
+    if PHYS.get().free[0] == 0 { None } else { page() }
+}
+
 /// A fresh page if that costs nothing until it is touched: no zeroing, no growth.
 pub fn untouched() -> Option<u64> {
     let mut phys = PHYS.get();

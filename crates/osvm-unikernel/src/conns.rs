@@ -214,3 +214,129 @@ pub(crate) fn request(stream: &UnixStream) -> io::Result<Option<u32>> {
     io::Read::read_exact(&mut &*stream, &mut line[..=end])?;
     Ok(Some(port))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::abi::RINGS_SPAN;
+
+    fn pair() -> (Conns, Region, u32, UnixStream) {
+        let (mut conns, rings) = (Conns::default(), Region::anonymous(RINGS_SPAN).unwrap());
+        let (ours, peer) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let place = conns.open(&rings, ours, 80).unwrap();
+        (conns, rings, place, peer)
+    }
+
+    #[test]
+    fn bytes_pass_in_both_directions_around_the_rings_end() {
+        let (mut conns, rings, place, mut peer) = pair();
+        let (mut sent, mut got) = (0u32, 0u32);
+        let mut buffer = vec![0; RING as usize];
+        for round in 0..50u32 {
+            let chunk: Vec<u8> = (0..40_000u32).map(|n| (n + round) as u8).collect();
+            // What the guest would do: into its outward ring, and its counter after it.
+            for (at, len) in pieces(ring(place, true), sent, chunk.len() as u32) {
+                let from = if at == ring(place, true) { chunk.len() - len as usize } else { 0 };
+                rings.fill(at, &chunk[from..from + len as usize]).unwrap();
+            }
+            sent += chunk.len() as u32;
+            rings.write(field!(place, out_head), sent).unwrap();
+            let mut back = Vec::new();
+            while back.len() < chunk.len() {
+                conns.turn(&rings, place, true).unwrap();
+                match peer.read(&mut buffer) {
+                    Ok(n) => back.extend_from_slice(&buffer[..n]),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+                }
+            }
+            assert!(back == chunk, "round {round}");
+            peer.write_all(&chunk[..30_000]).unwrap();
+            conns.turn(&rings, place, true).unwrap();
+            got += 30_000;
+            assert_eq!(rings.read::<u32>(field!(place, in_head)), Some(got));
+            rings.write(field!(place, in_tail), got).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_peer_that_sends_too_much_waits_until_there_is_room() {
+        let (mut conns, rings, place, mut peer) = pair();
+        let mut sent = 0;
+        while let Ok(n) = peer.write(&[5; 4096]) {
+            sent += n as u32;
+            let (_, wants) = conns.turn(&rings, place, true).unwrap();
+            if wants == Some((false, false)) {
+                break;
+            }
+        }
+        assert!(sent >= RING);
+        assert_eq!(rings.read::<u32>(field!(place, in_head)), Some(RING));
+        rings.write(field!(place, in_tail), RING / 2).unwrap();
+        peer.write_all(&[6; 10]).unwrap();
+        let (changed, _) = conns.turn(&rings, place, false).unwrap();
+        assert!(changed, "room is used without an event of the socket, as reading had stopped");
+    }
+
+    #[test]
+    fn a_place_is_free_after_both_sides_are_done() {
+        let (mut conns, rings, place, mut peer) = pair();
+        rings.fill(ring(place, true), b"last words").unwrap();
+        rings.write(field!(place, out_head), 10u32).unwrap();
+        rings.write(field!(place, closed), 1u32).unwrap();
+        conns.turn(&rings, place, true).unwrap();
+        assert!(conns.stream(place).is_none());
+        let mut text = String::new();
+        peer.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "last words");
+        assert_eq!(rings.read::<u32>(field!(place, generation)), Some(0));
+    }
+
+    #[test]
+    fn a_request_is_read_up_to_its_line_and_no_further() {
+        let (ours, mut peer) = UnixStream::pair().unwrap();
+        peer.write_all(b"CONNECT 80").unwrap();
+        assert!(request(&ours).unwrap().is_none());
+        peer.write_all(b"99\nGET /").unwrap();
+        assert_eq!(request(&ours).unwrap(), Some(8099));
+        let mut rest = [0; 5];
+        (&ours).read_exact(&mut rest).unwrap();
+        assert_eq!(&rest, b"GET /");
+        for bad in ["CONNECT \n", "CONNECT -1\n", "CONNECT 4294967296\n", "connect 1\n", "\n", "GET / HTTP/1.1\r\nhost: x\r\n"] {
+            let (ours, mut peer) = UnixStream::pair().unwrap();
+            peer.write_all(bad.as_bytes()).unwrap();
+            assert!(request(&ours).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        /// Whatever a guest writes over the counters and flags: a turn either works or says that the guest broke the interface, and the
+        /// bytes that the peer gets are at most a ring's.
+        #[test]
+        fn garbage_in_shared_words_never_harms_the_monitor(
+            writes in prop::collection::vec((0u64..16, prop_oneof![any::<u32>(), 0u32..70_000, Just(RING), Just(RING + 1)]), 1..200),
+            sends in prop::collection::vec(0usize..5000, 200),
+        ) {
+            let (mut conns, rings, place, mut peer) = pair();
+            let mut buffer = vec![0; 1 << 17];
+            for ((word, value), send) in writes.into_iter().zip(sends) {
+                rings.write(u64::from(place) * 64 + word * 4, value).unwrap();
+                let _ = peer.write(&vec![1; send]);
+                if let Err(error) = conns.turn(&rings, place, true) {
+                    prop_assert!(matches!(error, Error::Guest(_)));
+                    break;
+                }
+                if let Ok(got) = peer.read(&mut buffer) {
+                    prop_assert!(got <= RING as usize);
+                }
+            }
+        }
+    }
+}
