@@ -1,5 +1,7 @@
 //! Builds the guest with the same compiler, as a freestanding program at fixed addresses, and lays its segments out as one flat image.
 
+#![forbid(unsafe_code)]
+
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -25,11 +27,43 @@ fn build() -> Result<(), String> {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let mut command = Command::new(variable("RUSTC")?);
     command
-        .args(["--edition", "2024", "--crate-type", "bin", "--crate-name", "guest", "--target", "x86_64-unknown-linux-gnu"])
-        .args(["-C", "opt-level=2", "-C", "panic=abort", "-C", "codegen-units=1", "-C", "debuginfo=0", "-D", "warnings"])
+        .args([
+            "--edition",
+            "2024",
+            "--crate-type",
+            "bin",
+            "--crate-name",
+            "guest",
+            "--target",
+            "x86_64-unknown-linux-gnu",
+        ])
+        .args([
+            "-C",
+            "opt-level=2",
+            "-C",
+            "panic=abort",
+            "-C",
+            "codegen-units=1",
+            "-C",
+            "debuginfo=0",
+            "-D",
+            "warnings",
+        ])
         .args(["-C", "relocation-model=static", "-C", "target-feature=+crt-static"])
-        .args(["-C", "link-arg=-nostartfiles", "-C", "link-arg=-nostdlib", "-C", "link-arg=-static", "-C", "link-arg=-no-pie"])
-        .arg(format!("-Clink-arg=-Wl,-T,{},-z,norelro,--gc-sections,--build-id=none", root.join("guest/link.ld").display()))
+        .args([
+            "-C",
+            "link-arg=-nostartfiles",
+            "-C",
+            "link-arg=-nostdlib",
+            "-C",
+            "link-arg=-static",
+            "-C",
+            "link-arg=-no-pie",
+        ])
+        .arg(format!(
+            "-Clink-arg=-Wl,-T,{},-z,norelro,--gc-sections,--build-id=none",
+            root.join("guest/link.ld").display()
+        ))
         .arg("-o")
         .arg(&elf)
         .arg(root.join("guest/main.rs"));
@@ -61,7 +95,8 @@ fn flatten(elf: &Path) -> Result<Vec<u8>, String> {
         if image.len() < start + len {
             image.resize(start + len, 0);
         }
-        image[start..start + len].copy_from_slice(bytes.get(offset..offset + len).ok_or("a segment lies outside the file")?);
+        image[start..start + len]
+            .copy_from_slice(bytes.get(offset..offset + len).ok_or("a segment lies outside the file")?);
     }
     Ok(image)
 }

@@ -21,7 +21,8 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
         Some("hello") => Bytes::from_static(b"hello"),
         Some("size") => Bytes::from(vec![b'x'; number as usize]),
         Some("work") => {
-            let sum = tokio::task::spawn_blocking(|| (0..10_000_000u64).fold(0, |sum, n| sum ^ n.wrapping_mul(n))).await;
+            let sum =
+                tokio::task::spawn_blocking(|| (0..10_000_000u64).fold(0, |sum, n| sum ^ n.wrapping_mul(n))).await;
             Bytes::from(sum.unwrap_or(0).to_string())
         }
         Some("sleep") => {
@@ -54,7 +55,9 @@ async fn main() -> std::io::Result<()> {
         };
         tokio::spawn(async move {
             // A client that goes away is no failure of the server.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service_fn(answer))
+                .await;
         });
     }
 }

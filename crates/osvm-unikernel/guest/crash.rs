@@ -17,9 +17,26 @@ use crate::{
 const DEEPEST: usize = 32;
 
 const NAMES: [&str; 20] = [
-    "divide error", "debug trap", "NMI", "breakpoint", "overflow", "bound", "invalid instruction", "no FPU", "double fault", "", "bad TSS",
-    "segment not present", "stack segment fault", "general protection fault", "page fault", "", "x87 error", "misaligned access",
-    "machine check", "SIMD error",
+    "divide error",
+    "debug trap",
+    "NMI",
+    "breakpoint",
+    "overflow",
+    "bound",
+    "invalid instruction",
+    "no FPU",
+    "double fault",
+    "",
+    "bad TSS",
+    "segment not present",
+    "stack segment fault",
+    "general protection fault",
+    "page fault",
+    "",
+    "x87 error",
+    "misaligned access",
+    "machine check",
+    "SIMD error",
 ];
 
 fn say(text: &str) {
@@ -44,22 +61,42 @@ pub fn bug(text: &str) -> ! {
     hyper::exit(134, 6);
 }
 
-fn place(address: u64) -> String {
-    if (LIBOS_BASE..LIBOS_BASE + LIBOS_SPAN).contains(&address) {
-        return format!("{address:#018x} library OS");
-    }
+/// The function that holds an address, and how far in; or the file's name and how far from its base.
+fn function(address: u64) -> Option<(String, u64)> {
     for (bytes, base) in LOADED.get().iter() {
         let Ok(elf) = Elf::parse(bytes) else { continue };
         let Ok((low, high)) = elf.span() else { continue };
         let local = address.wrapping_sub(*base);
         if (low..high).contains(&local) {
-            return match elf.symbol(local) {
-                Some((name, into)) => format!("{address:#018x} {}+{into:#x}", String::from_utf8_lossy(name)),
-                None => format!("{address:#018x} program+{:#x}", local - low),
-            };
+            return Some(match elf.symbol(local) {
+                Some((name, into)) => (String::from_utf8_lossy(name).into_owned(), into),
+                None => (String::from("program"), local - low),
+            });
         }
     }
-    format!("{address:#018x}")
+    None
+}
+
+fn place(address: u64) -> String {
+    if (LIBOS_BASE..LIBOS_BASE + LIBOS_SPAN).contains(&address) {
+        return format!("{address:#018x} library OS");
+    }
+    match function(address) {
+        Some((name, into)) => format!("{address:#018x} {name}+{into:#x}"),
+        None => format!("{address:#018x}"),
+    }
+}
+
+/// The program touched memory that it was promised and that is not there: it ends as the kernel would end it.
+pub fn out_of_memory(regs: &Regs) -> ! {
+    const SIGKILL: i32 = 9;
+    let limit = crate::phys::usage().1 >> 20;
+    let _ = writeln!(
+        Out,
+        "osvm-unikernel: the program is out of memory: {limit} MiB are its limit; it was at {:#x}",
+        regs.rip
+    );
+    hyper::exit(128 + SIGKILL, SIGKILL);
 }
 
 /// Says what happened and ends the VM with a signal.
@@ -69,7 +106,13 @@ pub fn report(regs: &Regs, vector: u64, error: u64, address: u64, signal: i32) -
     // Writing to a string cannot fail.
     let _ = write!(text, "osvm-unikernel: the program died of a {what}");
     if vector == 14 {
-        let act = if error & 16 != 0 { "executing" } else if error & 2 != 0 { "writing" } else { "reading" };
+        let act = if error & 16 != 0 {
+            "executing"
+        } else if error & 2 != 0 {
+            "writing"
+        } else {
+            "reading"
+        };
         let _ = write!(text, " {act} {address:#x}");
     }
     let _ = writeln!(text, " in thread {}", task::current());
@@ -80,6 +123,12 @@ pub fn report(regs: &Regs, vector: u64, error: u64, address: u64, signal: i32) -
     let _ = writeln!(text, "  r10 {:016x}  r11 {:016x}  r12 {:016x}  r13 {:016x}", r.r10, r.r11, r.r12, r.r13);
     let _ = writeln!(text, "  r14 {:016x}  r15 {:016x}  fs  {:016x}", r.r14, r.r15, crate::regs::fs_base());
     let _ = writeln!(text, "  at {}", place(r.rip));
+    // Before a function has made its frame, the way back is on top of the stack.
+    if function(r.rip).is_some_and(|(_, into)| into == 0) && MM.get().ready(r.rsp, 8, false) {
+        // SAFETY: just checked to be readable.
+        let back = unsafe { core::ptr::read_unaligned(r.rsp as *const u64) };
+        let _ = writeln!(text, "  by {}", place(back));
+    }
     let mut frame = r.rbp;
     for _ in 0..DEEPEST {
         if frame == 0 || frame & 7 != 0 {

@@ -103,7 +103,11 @@ impl<'a> Elf<'a> {
             let in_file = segment.offset.checked_add(segment.in_file).is_some_and(|end| end <= self.bytes.len() as u64);
             let in_space = segment.address.checked_add(segment.in_memory).is_some_and(|end| end < END);
             let congruent = segment.offset % PAGE == segment.address % PAGE;
-            if in_file && in_space && congruent && segment.in_file <= segment.in_memory { Ok(segment) } else { Err(Bad::Range) }
+            if in_file && in_space && congruent && segment.in_file <= segment.in_memory {
+                Ok(segment)
+            } else {
+                Err(Bad::Range)
+            }
         })
     }
 

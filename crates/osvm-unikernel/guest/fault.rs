@@ -57,6 +57,9 @@ extern "C" fn on_fault(regs: *mut Regs) {
     if vector == PAGE_FAULT && MM.get().fault(cr2, error & 2 != 0, error & 16 != 0) {
         return;
     }
+    if vector == PAGE_FAULT && crate::phys::was_exhausted() {
+        crash::out_of_memory(regs);
+    }
     let (signal, code) = meaning(vector, error);
     let address = if vector == PAGE_FAULT { cr2 } else { regs.rip };
     let fault = Fault { signal, code, address, vector, error };

@@ -24,9 +24,12 @@ struct Phys {
     /// Used runs by order: address of the first one, which holds the address of the next. 0 ends it.
     free: [u64; ORDERS],
     used: u64,
+    /// Some memory was asked for that is not there.
+    exhausted: bool,
 }
 
-static PHYS: Global<Phys> = Global::new(Phys { next: 0, end: 0, limit: 0, free: [0; ORDERS], used: 0 });
+static PHYS: Global<Phys> =
+    Global::new(Phys { next: 0, end: 0, limit: 0, free: [0; ORDERS], used: 0, exhausted: false });
 
 /// Tells where memory is.
 pub fn init(next: u64, end: u64, limit: u64) {
@@ -49,6 +52,11 @@ pub fn usage() -> (u64, u64) {
 pub fn used() -> u64 {
     // SAFETY: reads a number.
     unsafe { (*PHYS.as_ptr()).used }
+}
+
+/// Whether memory was asked for that is not there; asked once.
+pub fn was_exhausted() -> bool {
+    core::mem::take(&mut PHYS.get().exhausted)
 }
 
 /// A zeroed page.
@@ -87,6 +95,7 @@ pub fn fresh(bytes: u64) -> Option<u64> {
             phys = PHYS.get();
         }
         if phys.end - phys.next < bytes {
+            phys.exhausted = true;
             return None;
         }
     }

@@ -67,10 +67,13 @@ fn room(near: u64) -> Option<u64> {
         starts.push(start.wrapping_sub(len + PAGE));
         starts.push(area.end + PAGE);
     }
-    let free = |at: u64| mm::allowed(at, len) && mm.areas.range(..at + len).next_back().is_none_or(|(_, area)| area.end <= at);
+    let free =
+        |at: u64| mm::allowed(at, len) && mm.areas.range(..at + len).next_back().is_none_or(|(_, area)| area.end <= at);
     // The heap grows upwards from its start; nothing is put right behind it.
     let brk = mm.brk_start;
-    let at = starts.into_iter().find(|&at| free(at) && at.abs_diff(near) < REACH && !(brk..brk + (1 << 30)).contains(&at))?;
+    let at = starts
+        .into_iter()
+        .find(|&at| free(at) && at.abs_diff(near) < REACH && !(brk..brk + (1 << 30)).contains(&at))?;
     mm.add(at, len, mm::READ | mm::EXEC, Backing::Anonymous, "[calls]");
     drop(mm);
     areas.push(Area { start: at, used: PIECE });

@@ -278,9 +278,8 @@ fn load_fp(at: u64) {
 /// Builds a handler's frame and points the registers at the handler. `xmm` is where an entry saved the lower halves.
 fn enter(regs: &mut Regs, xmm: *mut [u8; 256], signal: u32, fault: Option<Fault>) -> Result<(), Errno> {
     let action = ACTIONS.get()[signal as usize];
-    let (mask, stack) = task::with(|task| {
-        (task.signals.saved_mask.take().unwrap_or(task.signals.mask), task.signals.stack)
-    });
+    let (mask, stack) =
+        task::with(|task| (task.signals.saved_mask.take().unwrap_or(task.signals.mask), task.signals.stack));
     let on_stack = stack[2] != 0 && regs.rsp.wrapping_sub(stack[0]) < stack[2];
     let mut top = regs.rsp.wrapping_sub(RED_ZONE);
     if action.flags & SA_ONSTACK != 0 && stack[2] != 0 && !on_stack {
@@ -305,8 +304,29 @@ fn enter(regs: &mut Regs, xmm: *mut [u8; 256], signal: u32, fault: Option<Fault>
         link: 0,
         stack,
         registers: [
-            r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rdi, r.rsi, r.rbp, r.rbx, r.rdx, r.rax, r.rcx, r.rsp, r.rip,
-            r.rflags, 0x002b_0000_0000_0033, fault.error, fault.vector, mask, fault.address,
+            r.r8,
+            r.r9,
+            r.r10,
+            r.r11,
+            r.r12,
+            r.r13,
+            r.r14,
+            r.r15,
+            r.rdi,
+            r.rsi,
+            r.rbp,
+            r.rbx,
+            r.rdx,
+            r.rax,
+            r.rcx,
+            r.rsp,
+            r.rip,
+            r.rflags,
+            0x002b_0000_0000_0033,
+            fault.error,
+            fault.vector,
+            mask,
+            fault.address,
         ],
         fpstate: fp,
         reserved: [0; 8],

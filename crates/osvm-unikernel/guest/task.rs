@@ -266,7 +266,9 @@ fn switch(next: u32) {
         Some(task) => {
             task.fs = regs::fs_base();
             // SAFETY: the area is as large as the monitor said for these features, and aligned to a page.
-            unsafe { core::arch::asm!("xsave64 ({})", in(reg) phys::direct(task.xsave), in("eax") low, in("edx") high, options(att_syntax)) };
+            unsafe {
+                core::arch::asm!("xsave64 ({})", in(reg) phys::direct(task.xsave), in("eax") low, in("edx") high, options(att_syntax))
+            };
             &raw mut task.saved_rsp
         }
         // The first switch, or from a thread that has ended.
@@ -276,7 +278,9 @@ fn switch(next: u32) {
     let Some(task) = tasks.all.get_mut(&next) else { crate::crash::bug("a thread that is ready is not in the list") };
     regs::set_fs_base(task.fs);
     // SAFETY: as above; it was filled by `xsave64` or by `spawn`.
-    unsafe { core::arch::asm!("xrstor64 ({})", in(reg) phys::direct(task.xsave), in("eax") low, in("edx") high, options(att_syntax)) };
+    unsafe {
+        core::arch::asm!("xrstor64 ({})", in(reg) phys::direct(task.xsave), in("eax") low, in("edx") high, options(att_syntax))
+    };
     let to = task.saved_rsp;
     // SAFETY: the stubs read this field only.
     unsafe { (*cpu()).syscall_frame[3] = DIRECT_BASE + task.stack + (crate::abi::PAGE << STACK_ORDER) };

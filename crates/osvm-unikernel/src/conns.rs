@@ -93,8 +93,7 @@ impl Conns {
         }
         sys::release();
         rings.write(field!(place, generation), generation)?;
-        let conn =
-            Conn { stream, generation, in_head: 0, out_tail: 0, flags: 0, shut: false, wants: (true, false) };
+        let conn = Conn { stream, generation, in_head: 0, out_tail: 0, flags: 0, shut: false, wants: (true, false) };
         *self.places.get_mut(place as usize)? = Some(conn);
         Some(place)
     }
@@ -307,7 +306,9 @@ mod tests {
         let mut rest = [0; 5];
         (&ours).read_exact(&mut rest).unwrap();
         assert_eq!(&rest, b"GET /");
-        for bad in ["CONNECT \n", "CONNECT -1\n", "CONNECT 4294967296\n", "connect 1\n", "\n", "GET / HTTP/1.1\r\nhost: x\r\n"] {
+        for bad in
+            ["CONNECT \n", "CONNECT -1\n", "CONNECT 4294967296\n", "connect 1\n", "\n", "GET / HTTP/1.1\r\nhost: x\r\n"]
+        {
             let (ours, mut peer) = UnixStream::pair().unwrap();
             peer.write_all(bad.as_bytes()).unwrap();
             assert!(request(&ours).is_err(), "{bad:?}");

@@ -1,9 +1,7 @@
 //! What a new VM's memory holds: page tables, descriptors, the library OS, the page of facts.
 
 use crate::{
-    abi::{
-        Cpu, DIRECT_BASE, HYPERCALL_VA, Header, LARGE, LIBOS_BASE, LIBOS_SPAN, MAGIC, PAGE, STUB, VERSION, gpa,
-    },
+    abi::{Cpu, DIRECT_BASE, HYPERCALL_VA, Header, LARGE, LIBOS_BASE, LIBOS_SPAN, MAGIC, PAGE, STUB, VERSION, gpa},
     error::Error,
     memory::Memory,
 };

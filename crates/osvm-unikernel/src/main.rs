@@ -39,6 +39,7 @@ enum Command {
 }
 
 #[derive(Args)]
+#[command(args_override_self = true)]
 struct Run {
     /// Memory at most
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "512M")]
@@ -98,7 +99,8 @@ fn locate(program: &str, rootfs: Option<&Path>) -> (PathBuf, String) {
         }
         Some(root) => {
             // What the guest calls the root is the folder: no way leads out of it by `..`.
-            let inside: PathBuf = Path::new(program).components().filter(|part| matches!(part, Component::Normal(_))).collect();
+            let inside: PathBuf =
+                Path::new(program).components().filter(|part| matches!(part, Component::Normal(_))).collect();
             (root.join(&inside), format!("/{}", inside.display()))
         }
     }

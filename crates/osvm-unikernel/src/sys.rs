@@ -3,7 +3,10 @@
 //! Guest memory is never a Rust reference: the guest may change it at any time. Each access is checked against the region's length, and
 //! reads a value once.
 
-#![expect(unsafe_code, reason = "mapping and reading the guest's memory, memory slots and signals have no safe wrapper")]
+#![expect(
+    unsafe_code,
+    reason = "mapping and reading the guest's memory, memory slots and signals have no safe wrapper"
+)]
 
 use std::{
     fs::File,
@@ -111,7 +114,7 @@ impl Region {
     /// Gives the pages of a range back to the host. None: outside, not at page borders, or refused.
     pub(crate) fn forget(&self, offset: u64, len: u64) -> Option<()> {
         let at = self.at(offset, len)?;
-        if offset % crate::abi::PAGE != 0 || len % crate::abi::PAGE != 0 {
+        if !offset.is_multiple_of(crate::abi::PAGE) || !len.is_multiple_of(crate::abi::PAGE) {
             return None;
         }
         // SAFETY: the range is within the mapping; its content is the guest's to give up.
@@ -144,7 +147,15 @@ impl Region {
     }
 
     /// Shows `[offset, offset + len)` to the guest at a guest-physical address.
-    pub(crate) fn show(&self, vm: &VmFd, slot: u32, gpa: u64, offset: u64, len: u64, read_only: bool) -> io::Result<()> {
+    pub(crate) fn show(
+        &self,
+        vm: &VmFd,
+        slot: u32,
+        gpa: u64,
+        offset: u64,
+        len: u64,
+        read_only: bool,
+    ) -> io::Result<()> {
         let at = self.at(offset, len).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         let region = kvm_userspace_memory_region {
             slot,
@@ -245,6 +256,8 @@ pub(crate) fn signals(fd: &OwnedFd) -> Vec<u32> {
 /// Reads without taking: what a handshake does, so that the stream's first bytes stay.
 pub(crate) fn peek(socket: BorrowedFd<'_>, out: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the kernel writes at most the buffer's length.
-    let got = unsafe { libc::recv(socket.as_raw_fd(), out.as_mut_ptr().cast(), out.len(), libc::MSG_PEEK | libc::MSG_DONTWAIT) };
+    let got = unsafe {
+        libc::recv(socket.as_raw_fd(), out.as_mut_ptr().cast(), out.len(), libc::MSG_PEEK | libc::MSG_DONTWAIT)
+    };
     usize::try_from(got).map_err(|_| io::Error::last_os_error())
 }

@@ -74,7 +74,8 @@ impl Vcpu {
     /// Makes the vCPU, ready to run the library OS's first instruction.
     pub(crate) fn new(kvm: &Kvm, memory: &Memory) -> Result<Self, Error> {
         let fd = memory.vm().create_vcpu(0).map_err(refused("make a vCPU"))?;
-        let cpuid: CpuId = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(refused("tell the CPU's features"))?;
+        let cpuid: CpuId =
+            kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(refused("tell the CPU's features"))?;
         fd.set_cpuid2(&cpuid).map_err(refused("set the CPU's features"))?;
         let leaf = cpuid.as_slice().iter().find(|entry| entry.function == 0xd && entry.index == 0);
         let xcr0 = leaf.map_or(3, |leaf| u64::from(leaf.eax)) & XCR0 | 3;
@@ -102,10 +103,10 @@ impl Vcpu {
         fd.set_xcrs(&xcrs).map_err(refused("set XCR0"))?;
         let star = u64::from(KERNEL_CODE) << 32 | 0x23 << 48;
         let entry = |index, data| kvm_msr_entry { index, data, ..Default::default() };
-        let msrs =
-            [entry(MSR_STAR, star), entry(MSR_LSTAR, header.syscall_stub), entry(MSR_SFMASK, SYSCALL_CLEARS)];
+        let msrs = [entry(MSR_STAR, star), entry(MSR_LSTAR, header.syscall_stub), entry(MSR_SFMASK, SYSCALL_CLEARS)];
         let wanted = msrs.len();
-        let msrs = Msrs::from_entries(&msrs).map_err(|_| Error::Kvm("hold three MSRs", io::ErrorKind::OutOfMemory.into()))?;
+        let msrs =
+            Msrs::from_entries(&msrs).map_err(|_| Error::Kvm("hold three MSRs", io::ErrorKind::OutOfMemory.into()))?;
         if fd.set_msrs(&msrs).map_err(refused("set MSRs"))? != wanted {
             return Err(Error::Kvm("set the MSRs of `syscall`", io::ErrorKind::Unsupported.into()));
         }

@@ -161,8 +161,8 @@ fn make(spec: &Spec) -> Result<Vm, Error> {
     );
     vcpu.set_clock(&memory);
     let io = Io::new(spec.socket.as_deref())?;
-    let ticker = Ticker::start(memory.ram(), io.epoll(), spec.timeout)
-        .map_err(|error| Error::Host("start a thread", error))?;
+    let ticker =
+        Ticker::start(memory.ram(), io.epoll(), spec.timeout).map_err(|error| Error::Host("start a thread", error))?;
     Ok(Vm { vcpu, ticker, io, hypercalls: 0, memory })
 }
 
@@ -208,7 +208,9 @@ impl Vm {
                 }
                 Ok(VcpuExit::Intr) => self.interrupted()?,
                 Ok(VcpuExit::Shutdown) => return Err(self.stopped("it was reset")),
-                Ok(VcpuExit::MmioRead(..) | VcpuExit::MmioWrite(..)) => return Err(Error::Guest("it touched memory that it does not have")),
+                Ok(VcpuExit::MmioRead(..) | VcpuExit::MmioWrite(..)) => {
+                    return Err(Error::Guest("it touched memory that it does not have"));
+                }
                 Ok(other) => {
                     let what = format!("{other:?}");
                     return Err(self.stopped(&what));

@@ -8,6 +8,8 @@ mod elf;
 #[path = "../guest/fs/image.rs"]
 mod image;
 
+use std::{io::Read, sync::OnceLock};
+
 use proptest::prelude::*;
 
 /// Reads all that the loader reads.
@@ -24,14 +26,23 @@ fn read_elf(bytes: &[u8], address: u64) {
     let _ = elf.symbol(address);
 }
 
+/// The beginning of this program: its section headers are lost, its program headers are not.
 fn this_program() -> Vec<u8> {
-    // Small enough to be changed often; its section headers are lost, its program headers are not.
-    let mut bytes = std::fs::read("/proc/self/exe").unwrap();
-    bytes.truncate(64 << 10);
-    bytes
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    let read = || {
+        let mut bytes = vec![0; 64 << 10];
+        std::fs::File::open("/proc/self/exe").unwrap().read_exact(&mut bytes).unwrap();
+        bytes
+    };
+    BYTES.get_or_init(read).clone()
 }
 
 fn packed() -> Vec<u8> {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    BYTES.get_or_init(pack).clone()
+}
+
+fn pack() -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("files/below")).unwrap();
     std::fs::write(dir.path().join("files/one"), vec![1; 5000]).unwrap();

@@ -123,7 +123,13 @@ impl Content {
             }
             if to % PAGE != 0 && pages.get(keep - 1).is_some_and(|page| *page != 0) {
                 // SAFETY: as above; the rest of the last page.
-                unsafe { ptr::write_bytes(phys::direct(pages[keep - 1]).add((to % PAGE) as usize), 0, (PAGE - to % PAGE) as usize) };
+                unsafe {
+                    ptr::write_bytes(
+                        phys::direct(pages[keep - 1]).add((to % PAGE) as usize),
+                        0,
+                        (PAGE - to % PAGE) as usize,
+                    )
+                };
             }
         }
         *len = to;
@@ -162,7 +168,9 @@ impl Content {
                 return Err(ENOSPC);
             };
             // SAFETY: the image holds the piece; the page is new.
-            unsafe { ptr::copy_nonoverlapping(phys::direct(gpa + at), phys::direct(page), PAGE.min(len - at) as usize) };
+            unsafe {
+                ptr::copy_nonoverlapping(phys::direct(gpa + at), phys::direct(page), PAGE.min(len - at) as usize)
+            };
             pages.push(page);
         }
         *self.data.borrow_mut() = Data::Memory(pages, len);

@@ -125,7 +125,9 @@ impl Epoll {
 impl File for Epoll {
     fn poll(&self) -> u32 {
         let interests = self.interests.borrow();
-        let any = interests.values().any(|interest| interest.open.upgrade().is_some_and(|open| Self::look(interest, &open, false) != 0));
+        let any = interests
+            .values()
+            .any(|interest| interest.open.upgrade().is_some_and(|open| Self::look(interest, &open, false) != 0));
         u32::from(any) * IN
     }
     fn stat(&self) -> Stat {

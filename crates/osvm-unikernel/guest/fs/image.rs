@@ -45,7 +45,8 @@ pub fn entries(image: &[u8]) -> Option<impl Iterator<Item = Entry<'_>>> {
         let (name_at, name_len) = (u64_at(entry, 16)? as usize, u32_at(entry, 24)? as usize);
         let name = names.get(name_at..name_at.checked_add(name_len)?)?;
         let inside = offset.checked_add(len)? <= image.len() as u64 && offset % PAGE == 0;
-        let plain = !name.is_empty() && !name.split(|&byte| byte == b'/').any(|part| part.is_empty() || part == b"." || part == b"..");
+        let plain = !name.is_empty()
+            && !name.split(|&byte| byte == b'/').any(|part| part.is_empty() || part == b"." || part == b"..");
         (inside && plain).then_some(Entry { name, mode: u32_at(entry, 28)?, mtime: u64_at(entry, 32)?, offset, len })
     }))
 }

@@ -39,7 +39,9 @@ pub fn populate() {
         ("proc/self/cgroup", || b"0::/\n".to_vec()),
         ("proc/self/mounts", || b"osvm / osvm rw 0 0\n".to_vec()),
         ("proc/self/mountinfo", || b"1 1 0:1 / / rw - osvm osvm rw\n".to_vec()),
-        ("proc/self/limits", || b"Limit                     Soft Limit           Hard Limit           Units\n".to_vec()),
+        ("proc/self/limits", || {
+            b"Limit                     Soft Limit           Hard Limit           Units\n".to_vec()
+        }),
         ("proc/meminfo", meminfo),
         ("proc/cpuinfo", || b"processor\t: 0\nmodel name\t: osvm\nflags\t\t: fpu sse sse2\n\n".to_vec()),
         ("proc/stat", || b"cpu  0 0 0 0 0 0 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0 0 0\n".to_vec()),
@@ -119,5 +121,6 @@ fn statm() -> Vec<u8> {
 fn meminfo() -> Vec<u8> {
     let (used, limit) = phys::usage();
     let (total, free) = (limit / 1024, limit.saturating_sub(used) / 1024);
-    format!("MemTotal: {total} kB\nMemFree: {free} kB\nMemAvailable: {free} kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n").into_bytes()
+    format!("MemTotal: {total} kB\nMemFree: {free} kB\nMemAvailable: {free} kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n")
+        .into_bytes()
 }

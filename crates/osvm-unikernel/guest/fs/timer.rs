@@ -32,7 +32,12 @@ pub fn next() -> u64 {
         return u64::MAX;
     }
     all.retain(|timer| timer.strong_count() > 0);
-    all.iter().filter_map(Weak::upgrade).filter(|timer| !timer.told.get()).map(|timer| timer.next.get()).min().unwrap_or(u64::MAX)
+    all.iter()
+        .filter_map(Weak::upgrade)
+        .filter(|timer| !timer.told.get())
+        .map(|timer| timer.next.get())
+        .min()
+        .unwrap_or(u64::MAX)
 }
 
 /// Whether a timer has fired since the last look.

@@ -103,7 +103,8 @@ impl Node {
         let mut node = Rc::clone(self);
         while let Some(parent) = { node.parent.borrow().upgrade() } {
             let Kind::Dir(entries) = &parent.kind else { break };
-            let name = entries.borrow().iter().find(|(_, child)| Rc::ptr_eq(child, &node)).map(|(name, _)| name.clone());
+            let name =
+                entries.borrow().iter().find(|(_, child)| Rc::ptr_eq(child, &node)).map(|(name, _)| name.clone());
             match name {
                 Some(name) => parts.push(name),
                 None => break,

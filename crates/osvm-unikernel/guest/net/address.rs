@@ -19,7 +19,10 @@ const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 pub enum Address {
     /// Not bound, or a unix socket without a name.
     None,
-    Inet { port: u16, ip: [u8; 16] },
+    Inet {
+        port: u16,
+        ip: [u8; 16],
+    },
     /// A path; an abstract name begins with a zero.
     Unix(Vec<u8>),
 }
@@ -83,7 +86,11 @@ impl Address {
             }
             AF_UNIX => {
                 let name = &bytes[2..];
-                let end = if name.first() == Some(&0) { name.len() } else { name.iter().position(|&b| b == 0).unwrap_or(name.len()) };
+                let end = if name.first() == Some(&0) {
+                    name.len()
+                } else {
+                    name.iter().position(|&b| b == 0).unwrap_or(name.len())
+                };
                 Ok(if end == 0 { Self::None } else { Self::Unix(name[..end].to_vec()) })
             }
             _ => Err(EAFNOSUPPORT),

@@ -43,8 +43,13 @@ struct Net {
     next_port: u16,
 }
 
-static NET: Global<Net> =
-    Global::new(Net { listeners: BTreeMap::new(), seen: [0; CONNS as usize], activity: 0, unsent: 0, next_port: 49152 });
+static NET: Global<Net> = Global::new(Net {
+    listeners: BTreeMap::new(),
+    seen: [0; CONNS as usize],
+    activity: 0,
+    unsent: 0,
+    next_port: 49152,
+});
 
 /// Takes in what the monitor brought; whether anything changed.
 pub fn poll() -> bool {
@@ -114,7 +119,8 @@ pub fn flush_if_full() {
 impl Listener {
     /// Takes an address; it is free again when the last owner drops the listener.
     pub fn open(address: Address) -> Result<Rc<Self>, Errno> {
-        let taken = listener_of(|other| *other == address || (address.port().is_some() && other.port() == address.port()));
+        let taken =
+            listener_of(|other| *other == address || (address.port().is_some() && other.port() == address.port()));
         if taken.is_some() {
             return Err(EADDRINUSE);
         }
@@ -173,4 +179,3 @@ pub fn free_port() -> u16 {
         }
     }
 }
-

@@ -48,7 +48,8 @@ pub fn call(number: u64, a: [u64; 6]) -> Answer {
                     continue;
                 }
                 // Only the first part waits.
-                let got = if done == 0 { blocking(&open, u64::MAX, || open.file.read(out)) } else { open.file.read(out) };
+                let got =
+                    if done == 0 { blocking(&open, u64::MAX, || open.file.read(out)) } else { open.file.read(out) };
                 match got {
                     Ok(got) => {
                         done += got;

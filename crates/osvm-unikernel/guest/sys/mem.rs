@@ -90,7 +90,9 @@ fn map(at: u64, len: u64, protection: u64, flags: u64, fd: u64, offset: u64) -> 
         match open.file.content() {
             Some(file) => Backing::File { file, offset, shared: flags & 3 == MAP_SHARED },
             // /dev/zero
-            None if open.file.stat().mode & S_IFMT == S_IFCHR && open.file.stat().rdev == crate::fs::file::ZERO.into() => {
+            None if open.file.stat().mode & S_IFMT == S_IFCHR
+                && open.file.stat().rdev == crate::fs::file::ZERO.into() =>
+            {
                 Backing::Anonymous
             }
             None if open.file.node().is_some() => return Err(ENODEV),

@@ -4,9 +4,7 @@ use alloc::{rc::Rc, vec::Vec};
 
 use super::{blocking, io::vector};
 use crate::{
-    errno::{
-        Answer, EAFNOSUPPORT, EAGAIN, EINVAL, ENOSYS, ENOTSOCK, EOPNOTSUPP, EPROTONOSUPPORT, Errno,
-    },
+    errno::{Answer, EAFNOSUPPORT, EAGAIN, EINVAL, ENOSYS, ENOTSOCK, EOPNOTSUPP, EPROTONOSUPPORT, Errno},
     fs::{Kind, Node, O_CLOEXEC, O_NONBLOCK, Open, table, tree},
     net::{
         Listener,
@@ -193,7 +191,11 @@ fn receive(open: &Rc<Open>, socket: &Socket, parts: &mut [&mut [u8]], flags: u64
         while at < part.len() {
             let wait_now = waits && (done == 0 || flags & MSG_WAITALL != 0);
             let out = &mut part[at..];
-            let got = if wait_now { blocking(open, u64::MAX, || socket.receive(out, peek)) } else { socket.receive(out, peek) };
+            let got = if wait_now {
+                blocking(open, u64::MAX, || socket.receive(out, peek))
+            } else {
+                socket.receive(out, peek)
+            };
             match got {
                 Ok(0) => return Ok(done),
                 Ok(got) => {
@@ -263,4 +265,3 @@ fn option(socket: &Socket, level: u64, name: u64, at: u64, len_at: u64) -> Answe
     user::write(len_at, len as u32)?;
     Ok(0)
 }
-

@@ -98,7 +98,8 @@ fn base_of(fd: u64, path: &[u8]) -> Result<Rc<Node>, Errno> {
 
 /// The descriptor that a path under /proc/self/fd or /dev/fd names.
 fn descriptor(path: &[u8]) -> Option<u64> {
-    let rest = [&b"/proc/self/fd/"[..], b"/dev/fd/", b"/proc/1/fd/"].iter().find_map(|prefix| path.strip_prefix(*prefix));
+    let rest =
+        [&b"/proc/self/fd/"[..], b"/dev/fd/", b"/proc/1/fd/"].iter().find_map(|prefix| path.strip_prefix(*prefix));
     match (path, rest) {
         (b"/dev/stdin", _) => Some(0),
         (b"/dev/stdout", _) => Some(1),
@@ -309,4 +310,3 @@ fn stat_fs(at: u64) -> Answer {
     user::write(at, [TMPFS, 4096, limit / 4096, free, free, 1 << 20, 1 << 20, 0, 255, 4096, 0, 0, 0, 0, 0])?;
     Ok(0)
 }
-

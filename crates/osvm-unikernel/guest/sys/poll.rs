@@ -27,7 +27,9 @@ pub fn call(number: u64, a: [u64; 6]) -> Answer {
                 u64::MAX
             } else {
                 let [seconds, micros] = user::read::<[u64; 2]>(a[4])?;
-                time::monotonic().saturating_add(seconds.saturating_mul(SECOND)).saturating_add(micros.saturating_mul(1000))
+                time::monotonic()
+                    .saturating_add(seconds.saturating_mul(SECOND))
+                    .saturating_add(micros.saturating_mul(1000))
             };
             select(a[0], [a[1], a[2], a[3]], deadline)
         }
@@ -171,4 +173,3 @@ fn wait(epoll: &Epoll, at: u64, most: u64, deadline: u64) -> Answer {
     }
     until(deadline, || epoll.collect(at, most as usize))
 }
-

@@ -3,9 +3,7 @@
 use crate::{
     errno::{Answer, ECHILD, EINVAL, ENOSYS, ENOTTY, EPERM},
     fs::table,
-    phys, random,
-    regs,
-    signal,
+    phys, random, regs, signal,
     task::{self, PID, Wait},
     time::{self, SECOND},
     user,
@@ -69,7 +67,11 @@ pub fn call(number: u64, a: [u64; 6]) -> Answer {
         97 => limit(a[0], a[1]),
         160 => Ok(0),
         302 => {
-            if a[3] != 0 { limit(a[1], a[3]) } else { Ok(0) }
+            if a[3] != 0 {
+                limit(a[1], a[3])
+            } else {
+                Ok(0)
+            }
         }
         99 => {
             let (used, most) = phys::usage();

@@ -2,9 +2,9 @@
 
 use crate::{
     errno::{Answer, EINTR, EINVAL, ENOMEM, ENOSYS, ESRCH},
-    futex,
-    hyper, signal,
+    futex, hyper,
     regs::{self, Regs},
+    signal,
     task::{self, MOST_THREADS, PID, TASKS, Wait},
     time, user,
 };

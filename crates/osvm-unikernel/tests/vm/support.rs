@@ -11,12 +11,12 @@ use std::{
 use tempfile::TempDir;
 
 /// No test program runs longer.
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// A folder with one program in it.
-pub struct Program {
-    pub dir: TempDir,
-    pub path: PathBuf,
+pub(crate) struct Program {
+    _dir: TempDir,
+    pub(crate) path: PathBuf,
 }
 
 fn built(command: &mut Command) {
@@ -25,35 +25,52 @@ fn built(command: &mut Command) {
 }
 
 /// Compiles C with the system's compiler; `flags` say how it is linked.
-pub fn c(source: &str, flags: &[&str]) -> Program {
+pub(crate) fn c(source: &str, flags: &[&str]) -> Program {
     let dir = tempfile::tempdir().unwrap();
     let (file, path) = (dir.path().join("program.c"), dir.path().join("program"));
     std::fs::write(&file, source).unwrap();
-    built(Command::new("cc").args(["-O1", "-w", "-fno-omit-frame-pointer"]).args(flags).arg("-o").arg(&path).arg(&file).arg("-lm"));
-    Program { dir, path }
+    built(
+        Command::new("cc")
+            .args(["-O1", "-w", "-fno-omit-frame-pointer", "-mno-omit-leaf-frame-pointer"])
+            .args(flags)
+            .arg("-o")
+            .arg(&path)
+            .arg(&file)
+            .arg("-lm"),
+    );
+    Program { _dir: dir, path }
 }
 
 /// A static C program at fixed addresses.
-pub fn static_c(source: &str) -> Program {
+pub(crate) fn static_c(source: &str) -> Program {
     c(source, &["-static"])
 }
 
 /// Compiles a program of `tests/programs`, statically.
-pub fn rust(name: &str) -> Program {
+pub(crate) fn rust(name: &str) -> Program {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(format!("{name}.rs"));
     built(
         Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-            .args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "--target", "x86_64-unknown-linux-gnu", "-o"])
+            .args([
+                "--edition",
+                "2024",
+                "-O",
+                "-C",
+                "target-feature=+crt-static",
+                "--target",
+                "x86_64-unknown-linux-gnu",
+                "-o",
+            ])
             .arg(&path)
             .arg(&source),
     );
-    Program { dir, path }
+    Program { _dir: dir, path }
 }
 
 /// Builds an example of this crate, statically, in a target folder of its own.
-pub fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("static");
     built(
         Command::new(env!("CARGO"))
@@ -68,7 +85,7 @@ pub fn example(name: &str) -> PathBuf {
 }
 
 /// The monitor's command line, up to its options.
-pub fn monitor() -> Command {
+pub(crate) fn monitor() -> Command {
     assert!(
         std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok(),
         "these tests need /dev/kvm; `cargo xtask test` leaves them out where it is missing"
@@ -80,10 +97,10 @@ pub fn monitor() -> Command {
 
 /// What a run said and how it ended.
 #[derive(Debug)]
-pub struct Ran {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl From<Output> for Ran {
@@ -95,7 +112,7 @@ impl From<Output> for Ran {
 
 impl Ran {
     /// A number of `--stats`.
-    pub fn stat(&self, name: &str) -> u64 {
+    pub(crate) fn stat(&self, name: &str) -> u64 {
         let line = self.err.lines().find(|line| line.starts_with('{')).expect("statistics");
         let json: serde_json::Value = serde_json::from_str(line).unwrap();
         json[name].as_u64().unwrap_or_else(|| panic!("no {name} in {line}"))
@@ -103,25 +120,25 @@ impl Ran {
 }
 
 /// Runs a program with options of the monitor and arguments of its own.
-pub fn run_with(path: &Path, options: &[&str], args: &[&str]) -> Ran {
+pub(crate) fn run_with(path: &Path, options: &[&str], args: &[&str]) -> Ran {
     monitor().args(options).arg("--").arg(path).args(args).stdin(Stdio::null()).output().unwrap().into()
 }
 
 /// Runs a program.
-pub fn run(program: &Program) -> Ran {
+pub(crate) fn run(program: &Program) -> Ran {
     run_with(&program.path, &[], &[])
 }
 
 /// A VM that runs beside the test; it ends with this.
-pub struct Running {
-    pub child: Child,
-    pub socket: PathBuf,
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) socket: PathBuf,
     _dir: TempDir,
 }
 
 impl Running {
     /// Starts a program that says `ready`.
-    pub fn start(path: &Path, options: &[&str], args: &[&str]) -> Self {
+    pub(crate) fn start(path: &Path, options: &[&str], args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("vm.sock");
         let mut command = monitor();
@@ -134,7 +151,7 @@ impl Running {
     }
 
     /// A connection to a port of the guest, if somebody listens there.
-    pub fn connect(&self, port: u32) -> Option<UnixStream> {
+    pub(crate) fn connect(&self, port: u32) -> Option<UnixStream> {
         let mut stream = UnixStream::connect(&self.socket).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         stream.write_all(format!("CONNECT {port}\n").as_bytes()).unwrap();
@@ -150,13 +167,13 @@ impl Running {
     }
 
     /// Sends a signal to the monitor.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         built(Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]));
     }
 
     /// Waits for the end.
-    pub fn wait(&mut self) -> Option<i32> {
+    pub(crate) fn wait(&mut self) -> Option<i32> {
         let began = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -176,7 +193,7 @@ impl Drop for Running {
 }
 
 /// One HTTP request on an open connection: status and body.
-pub fn http(stream: &mut UnixStream, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+pub(crate) fn http(stream: &mut UnixStream, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let head = format!("{method} {path} HTTP/1.1\r\nhost: vm\r\ncontent-length: {}\r\n\r\n", body.len());
     let mut writer = stream.try_clone().unwrap();
     let (mut got, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
@@ -188,7 +205,8 @@ pub fn http(stream: &mut UnixStream, method: &str, path: &str, body: &[u8]) -> (
         loop {
             if let Some(end) = got.windows(4).position(|part| part == b"\r\n\r\n") {
                 let head = String::from_utf8_lossy(&got[..end]).to_ascii_lowercase();
-                let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok()).unwrap();
+                let length =
+                    head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok()).unwrap();
                 let status = head[9..12].parse().unwrap();
                 while got.len() < end + 4 + length {
                     let read = stream.read(&mut buffer).unwrap();

@@ -35,10 +35,15 @@ fn root_of(program: &Path, name: &str) -> TempDir {
 
 fn in_image(root: &TempDir, program: &str, args: &[&str]) -> Ran {
     let image = root.path().with_extension("image");
-    let packed = Command::new(env!("CARGO_BIN_EXE_osvm-unikernel")).arg("pack").arg(root.path()).arg(&image).output().unwrap();
+    let packed =
+        Command::new(env!("CARGO_BIN_EXE_osvm-unikernel")).arg("pack").arg(root.path()).arg(&image).output().unwrap();
     assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
     let (folder, file) = (root.path().to_str().unwrap(), image.to_str().unwrap());
-    let ran = run_with(Path::new(program), &["--rootfs", folder, "--image", file, "--memory", "512M", "--env", "LC_ALL=C.UTF-8"], args);
+    let ran = run_with(
+        Path::new(program),
+        &["--rootfs", folder, "--image", file, "--memory", "512M", "--env", "LC_ALL=C.UTF-8"],
+        args,
+    );
     fs::remove_file(&image).unwrap();
     ran
 }
@@ -74,7 +79,7 @@ fn a_dynamic_program_is_loaded_by_the_loader_of_its_image_and_reads_its_files() 
     fs::write(root.path().join("data/file"), "original").unwrap();
     std::os::unix::fs::symlink("/data/file", root.path().join("data/link")).unwrap();
     let ran = in_image(&root, "/bin/program", &[]);
-    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "from the image 2 changed 0.540\n"), "{}", ran.err);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "from the image 2 changedl 0.540\n"), "{}", ran.err);
     assert_eq!(fs::read_to_string(root.path().join("data/file")).unwrap(), "original", "the image is not changed");
 }
 
