@@ -26,7 +26,9 @@ const END: u64 = 0x7fff_ffff_f000;
 /// Lowest address of a mapping.
 const LOWEST: u64 = 0x1_0000;
 /// Pages that one fault brings, where they cost little: a fault costs more than clearing them.
-const AROUND: u64 = 16;
+const AROUND: u64 = 32;
+/// The same of a file in the page cache, which needs no page of ours.
+const FILE_AROUND: u64 = 64;
 
 /// What a range's pages hold at first.
 #[derive(Clone)]
@@ -391,9 +393,9 @@ fn host(page: u64, end: u64, gpa: u64, rights: u32, write: bool, old: u64) -> bo
         return copy(page, gpa, rights, old);
     }
     let bits = entry_bits(rights & !WRITABLE);
-    for n in 0..AROUND {
+    for n in 0..FILE_AROUND {
         let va = page + n * PAGE;
-        if va >= end || (n > 0 && (pt::get(va) != 0 || va & (AROUND * PAGE - 1) == 0)) {
+        if va >= end || (n > 0 && (pt::get(va) != 0 || va & (FILE_AROUND * PAGE - 1) == 0)) {
             break;
         }
         if !pt::set(va, gpa + n * PAGE | bits) {

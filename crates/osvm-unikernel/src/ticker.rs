@@ -65,7 +65,8 @@ impl Shared {
                 still += 1;
             }
             if still < PATIENCE {
-                thread::sleep(TICK);
+                // The end of the VM wakes it early.
+                thread::park_timeout(TICK);
                 continue;
             }
             self.parked.store(true, Ordering::SeqCst);
