@@ -32,6 +32,9 @@ struct Conn {
 /// What a connection waits for on the host's side, if that has changed.
 pub(crate) type Wants = Option<(bool, bool)>;
 
+/// Generations begin anew after this one; the bit above marks other events.
+const LAST_GENERATION: u32 = i32::MAX as u32;
+
 /// All connections of a VM.
 #[derive(Debug)]
 pub(crate) struct Conns {
@@ -74,11 +77,16 @@ impl Conns {
         self.places.get(place as usize)?.as_ref().map(|conn| &conn.stream)
     }
 
+    /// Which use of its place a connection is: a late event of an earlier one is told apart by it.
+    pub(crate) fn generation(&self, place: u32) -> Option<u32> {
+        self.places.get(place as usize)?.as_ref().map(|conn| conn.generation)
+    }
+
     /// Shows the guest a new connection; its place. None: all places are taken.
     pub(crate) fn open(&mut self, rings: &Region, stream: UnixStream, port: u32) -> Option<u32> {
         let place = self.places.iter().position(Option::is_none)? as u32;
         let generation = self.next_generation;
-        self.next_generation = generation.checked_add(1).unwrap_or(1);
+        self.next_generation = if generation == LAST_GENERATION { 1 } else { generation + 1 };
         for (at, value) in [
             (field!(place, port), port),
             (field!(place, in_head), 0),

@@ -38,8 +38,13 @@ const EVENTS: usize = 64;
 const LISTENER: u64 = 0;
 const SIGNALS: u64 = 1;
 const INPUT: u64 = 2;
+/// Connections: the generation above the place.
 const CONN: u64 = 1 << 32;
-const PENDING: u64 = 2 << 32;
+const PENDING: u64 = 1 << 63;
+
+fn conn_token(generation: u32, place: u32) -> EventData {
+    EventData::new_u64(CONN * u64::from(generation) | u64::from(place))
+}
 
 /// Everything that can wake a guest.
 #[derive(Debug)]
@@ -158,7 +163,8 @@ impl Io {
             flags.set(EventFlags::IN, reads);
             flags.set(EventFlags::OUT, writes);
             // One that hung up is no longer waited for.
-            let _ = epoll::modify(&self.epoll, stream, EventData::new_u64(CONN | u64::from(place)), flags);
+            let generation = self.conns.generation(place).unwrap_or(0);
+            let _ = epoll::modify(&self.epoll, stream, conn_token(generation, place), flags);
         }
         if changed {
             self.active(memory);
@@ -194,6 +200,9 @@ impl Io {
                     let flags = event.flags;
                     let hung_up = flags.intersects(EventFlags::HUP | EventFlags::ERR);
                     let place = token as u32;
+                    if self.conns.generation(place).map(u64::from) != Some(token / CONN) {
+                        continue;
+                    }
                     self.connection(memory, place, true)?;
                     // Epoll tells of a hang-up whether asked for or not, so a connection that only waits for its guest would spin.
                     if hung_up && let Some(stream) = self.conns.stream(place) {
@@ -237,8 +246,8 @@ impl Io {
         }
         let Some(place) = self.conns.open(memory.rings(), stream, port) else { return };
         if let Some(stream) = self.conns.stream(place) {
-            let data = EventData::new_u64(CONN | u64::from(place));
-            let _ = epoll::modify(&self.epoll, stream, data, EventFlags::IN);
+            let generation = self.conns.generation(place).unwrap_or(0);
+            let _ = epoll::modify(&self.epoll, stream, conn_token(generation, place), EventFlags::IN);
         }
         self.active(memory);
     }

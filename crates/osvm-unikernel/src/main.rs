@@ -3,12 +3,18 @@
 
 use std::{
     error::Error as _,
-    path::{Component, Path, PathBuf},
+    os::fd::{AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
+use rustix::{
+    fs::{Mode, OFlags, ResolveFlags, open, openat2},
+    io::Errno,
+};
+
 use osvm_unikernel::{End, Error, Report, Spec, image, run};
 
 /// What a run answers whose program could not be started.
@@ -89,25 +95,32 @@ fn variable(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// The program's file on the host, and its path in the guest.
-fn locate(program: &str, rootfs: Option<&Path>) -> (PathBuf, String) {
+/// The program's file on the host, and its path in the guest. In a folder, links are followed as the guest would: none leads out of it.
+/// The descriptor keeps the file's name alive.
+fn locate(program: &str, rootfs: Option<&Path>) -> Result<(Option<OwnedFd>, PathBuf, String), Error> {
     match rootfs {
         None => {
             let file = PathBuf::from(program);
             let path = std::path::absolute(&file).unwrap_or_else(|_| file.clone());
-            (file, path.display().to_string())
+            Ok((None, file, path.display().to_string()))
         }
         Some(root) => {
-            // What the guest calls the root is the folder: no way leads out of it by `..`.
-            let inside: PathBuf =
-                Path::new(program).components().filter(|part| matches!(part, Component::Normal(_))).collect();
-            (root.join(&inside), format!("/{}", inside.display()))
+            let broken = |path: &Path| {
+                let path = path.to_owned();
+                move |errno: Errno| Error::File { path, source: errno.into() }
+            };
+            let folder = open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(broken(root))?;
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let file = openat2(&folder, program, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+                .map_err(broken(&root.join(program.trim_start_matches('/'))))?;
+            let name = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+            Ok((Some(file), name, format!("/{}", program.trim_start_matches('/'))))
         }
     }
 }
 
 fn start(run_: Run) -> Result<ExitCode, Error> {
-    let (program, path) = locate(&run_.program[0], run_.rootfs.as_deref());
+    let (_kept, program, path) = locate(&run_.program[0], run_.rootfs.as_deref())?;
     let spec = Spec {
         program,
         path,

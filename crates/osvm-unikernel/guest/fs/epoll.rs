@@ -85,9 +85,10 @@ impl Epoll {
         if events & !(EDGE | ONESHOT | ERR | HUP) == 0 && events & ONESHOT != 0 {
             return 0;
         }
+        // Edges first: the monitor may bring bytes between the two, and then they are told once too often, never not at all.
+        let edges = if events & EDGE != 0 { open.file.edges() } else { (0, 0) };
         let mut ready = open.file.poll() & events;
         if ready != 0 && events & EDGE != 0 {
-            let edges = open.file.edges();
             if interest.told.get() == Some(edges) {
                 ready = 0;
             } else if take {

@@ -8,7 +8,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::support::{Ran, c, run_with};
+use crate::support::{Ran, c, run_with, static_c};
 
 /// Copies a file of the system to the same place under `root`, following links.
 fn bring(root: &Path, file: &Path) {
@@ -81,6 +81,20 @@ fn a_dynamic_program_is_loaded_by_the_loader_of_its_image_and_reads_its_files() 
     let ran = in_image(&root, "/bin/program", &[]);
     assert_eq!((ran.code, ran.out.as_str()), (Some(0), "from the image 2 changedl 0.540\n"), "{}", ran.err);
     assert_eq!(fs::read_to_string(root.path().join("data/file")).unwrap(), "original", "the image is not changed");
+}
+
+#[test]
+fn no_link_in_an_images_folder_leads_out_of_it() {
+    let (inside, outside) = (tempfile::tempdir().unwrap(), static_c("int main() { return 3; }"));
+    std::os::unix::fs::symlink(&outside.path, inside.path().join("absolute")).unwrap();
+    std::os::unix::fs::symlink("../".repeat(20) + outside.path.to_str().unwrap(), inside.path().join("relative"))
+        .unwrap();
+    let folder = inside.path().to_str().unwrap();
+    for name in ["/absolute", "/relative", outside.path.to_str().unwrap()] {
+        let ran = run_with(Path::new(name), &["--rootfs", folder], &[]);
+        assert_eq!(ran.code, Some(125), "{name}: {}", ran.err);
+        assert!(ran.err.contains("No such file"), "{name}: {}", ran.err);
+    }
 }
 
 #[test]

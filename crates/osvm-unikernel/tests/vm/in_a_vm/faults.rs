@@ -152,3 +152,21 @@ fn a_killed_monitor_takes_its_vm_along_and_the_next_one_gets_its_socket() {
     assert_eq!(ran.code, Some(3), "{}", ran.err);
     assert!(!vm.socket.exists(), "a monitor that ends by itself removes its socket");
 }
+
+#[test]
+fn a_program_whose_file_becomes_shorter_is_ended_with_a_reason() {
+    let program = static_c(
+        r#"#include <signal.h>
+           #include <stdio.h>
+           #include <stdlib.h>
+           #include <unistd.h>
+           static const char large[4 << 20] = {1, 2, 3};
+           static volatile int place = 3 << 20;
+           static void look(int n) { exit(large[place]); }
+           int main() { signal(SIGUSR1, look); puts("ready"); fflush(stdout); for (;;) pause(); }"#,
+    );
+    let mut vm = Running::start(&program.path, &[], &[]);
+    std::fs::OpenOptions::new().write(true).open(&program.path).unwrap().set_len(1 << 20).unwrap();
+    vm.signal("USR1");
+    assert_eq!(vm.wait(), Some(125));
+}
