@@ -11,9 +11,10 @@ const BEGIN: &str = "<!-- lists: written by `cargo xtask lists` -->";
 const END: &str = "<!-- end of lists -->";
 
 /// A list: the file and the constants that hold it, the prefix of its entries, and its heading.
-const LISTS: [(&str, &[&str], &str, &str); 7] = [
+const LISTS: [(&str, &[&str], &str, &str); 8] = [
     (CALLS, &["SERVICE", "SERVICE_OLD"], "SYS_", "Allowed to a program"),
-    (CALLS, &["INIT", "INIT_OLD"], "SYS_", "Allowed to the jail's first process"),
+    (CALLS, &["INIT"], "SYS_", "Allowed to the jail's first process"),
+    (CALLS, &["EGRESS"], "SYS_", "Allowed to the egress proxy"),
     (CALLS, &["FORBIDDEN"], "SYS_", "Answered with EPERM"),
     (CALLS, &["FATAL"], "SYS_", "Ends the program by SIGSYS"),
     (FILTERS, &["IOCTLS"], "", "Requests of ioctl; any other gets EPERM"),

@@ -1,195 +1,199 @@
-//! One attempt to get out of a jail, by name. Exit 0: it worked. Exit 10: it was refused, with the reason on stdout. `list` names all.
+//! What the jail's tests run, inside a jail and outside of one: attempts to get out, every system call, and programs that use the
+//! allowed ones.
 //!
-//! Started by `tests/escape.rs`, inside a jail and outside one. Outside it runs in namespaces that are thrown away.
+//! `list` prints the attempts and how a jail refuses them. `attempt NAME KEY=VALUE…` makes one: exit 0 if it worked, 10 if it was refused, with the reason on
+//! stdout. `stage JAIL NAME` makes it inside and outside on a stage that is thrown away. The tests say what they expect.
 #![deny(unsafe_op_in_unsafe_fn)]
 #![expect(unsafe_code, reason = "attempts are raw system calls")]
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::File,
     io,
-    os::unix::fs::{PermissionsExt, symlink},
-    process::ExitCode,
+    process::{self, ExitCode},
 };
 
 use libc::c_long;
 
+#[path = "escape/every_call.rs"]
+mod every_call;
+#[path = "escape/files.rs"]
+mod files;
+#[path = "escape/kernel.rs"]
+mod kernel;
+#[path = "escape/neighbour.rs"]
+mod neighbour;
+#[path = "escape/network.rs"]
+mod network;
+#[path = "escape/processes.rs"]
+mod processes;
+#[path = "escape/resources.rs"]
+mod resources;
+#[path = "escape/stage.rs"]
+mod stage;
+#[path = "escape/terminal.rs"]
+mod terminal;
+#[path = "escape/trace.rs"]
+mod trace;
+#[path = "escape/uses.rs"]
+mod uses;
+
+/// The attempt was refused.
 const REFUSED: u8 = 10;
+/// There is no such attempt.
 const WRONG: u8 = 11;
+/// The stage could not be set.
+const BROKEN: u8 = 12;
 
-type Attempt = fn() -> io::Result<()>;
+/// What an attempt needs around it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scene {
+    /// What every stage has.
+    Plain,
+    /// A second instance that runs.
+    Neighbour,
+    /// stderr is a terminal.
+    Terminal,
+    /// stderr is a unix socket by which the other side has sent a descriptor of `/`.
+    Sent,
+}
 
-fn raw(call: c_long, a: [u64; 5]) -> io::Result<c_long> {
-    // SAFETY: pointers among the arguments are null or point to constants and locals of the caller that outlive the call.
-    let answer = unsafe { libc::syscall(call, a[0], a[1], a[2], a[3], a[4], 0u64) };
+/// How a jail refuses it.
+#[derive(Clone, Copy, Debug)]
+enum Refusal {
+    /// The call is answered with an error.
+    Error,
+    /// The process is ended by `SIGSYS`.
+    Sigsys,
+    /// The kernel ends it for memory, and the jail says so.
+    Oom,
+}
+
+/// One attempt to get out.
+struct Attempt {
+    name: &'static str,
+    scene: Scene,
+    refusal: Refusal,
+    /// Whether it is made in a jail with a `/proc` of its own too.
+    proc: bool,
+    run: fn() -> io::Result<()>,
+}
+
+impl Attempt {
+    const fn new(name: &'static str, run: fn() -> io::Result<()>) -> Self {
+        Self { name, scene: Scene::Plain, refusal: Refusal::Error, proc: false, run }
+    }
+
+    const fn on(self, scene: Scene) -> Self {
+        Self { scene, ..self }
+    }
+
+    const fn ends(self, refusal: Refusal) -> Self {
+        Self { refusal, ..self }
+    }
+
+    const fn with_proc(self) -> Self {
+        Self { proc: true, ..self }
+    }
+}
+
+fn attempts() -> impl Iterator<Item = &'static Attempt> {
+    let groups: [&'static [Attempt]; 6] = [
+        files::ATTEMPTS,
+        kernel::ATTEMPTS,
+        network::ATTEMPTS,
+        processes::ATTEMPTS,
+        resources::ATTEMPTS,
+        terminal::ATTEMPTS,
+    ];
+    groups.into_iter().flatten()
+}
+
+/// One system call, whose arguments are numbers or pointers to what outlives it.
+fn raw(call: c_long, args: &[u64]) -> io::Result<c_long> {
+    let mut a = [0; 6];
+    a[..args.len()].copy_from_slice(args);
+    // SAFETY: pointers among the arguments are null, bad on purpose, or point to constants and locals of the caller that outlive the call.
+    let answer = unsafe { libc::syscall(call, a[0], a[1], a[2], a[3], a[4], a[5]) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }
 
 fn call(number: c_long, args: &[u64]) -> io::Result<()> {
-    let mut all = [0; 5];
-    all[..args.len()].copy_from_slice(args);
-    raw(number, all).map(drop)
+    raw(number, args).map(drop)
 }
 
-fn read(path: &str) -> io::Result<()> {
-    io::Read::read(&mut File::open(path)?, &mut [0; 16]).map(drop)
-}
-
-fn port() -> io::Result<u16> {
-    std::env::args().nth(2).and_then(|port| port.parse().ok()).ok_or_else(|| io::Error::other("no port"))
-}
-
-fn fill(file: &str, bytes: usize) -> io::Result<()> {
-    fs::write(file, vec![1u8; bytes])
-}
-
-const ATTEMPTS: &[(&str, Attempt)] = &[
-    ("read-etc-passwd", || read("/etc/passwd")),
-    ("read-etc-shadow", || read("/etc/shadow")),
-    ("read-by-dotdot", || read("../../../../../../etc/passwd")),
-    ("read-by-symlink", || {
-        symlink("/etc/passwd", "link")?;
-        read("link")
-    }),
-    ("read-by-dotdot-symlink", || {
-        symlink("../../../../../etc/passwd", "link2")?;
-        read("link2")
-    }),
-    ("list-root-home", || fs::read_dir("/root").map(drop)),
-    ("proc-init-environ", || read("/proc/1/environ")),
-    ("proc-self-root", || read("/proc/self/root/etc/passwd")),
-    ("proc-init-root", || read("/proc/1/root/etc/passwd")),
-    ("proc-kallsyms", || read("/proc/kallsyms")),
-    ("proc-sys-read", || read("/proc/sys/kernel/core_pattern")),
-    ("proc-sys-write", || OpenOptions::new().write(true).open("/proc/sys/kernel/hostname").map(drop)),
-    ("sys-kernel", || fs::read_dir("/sys/kernel").map(drop)),
-    ("device-kmsg", || File::open("/dev/kmsg").map(drop)),
-    ("device-kvm", || File::open("/dev/kvm").map(drop)),
-    ("device-tty0", || File::open("/dev/mem").or_else(|_| File::open("/dev/tty0")).map(drop)),
-    ("mount-tmpfs", || {
-        let (kind, at) = (c"tmpfs".as_ptr() as u64, c".".as_ptr() as u64);
-        call(libc::SYS_mount, &[kind, at, kind, 0, 0])
-    }),
-    ("mount-bind", || {
-        let at = c".".as_ptr() as u64;
-        call(libc::SYS_mount, &[at, at, 0, libc::MS_BIND, 0])
-    }),
-    ("new-mount-api", || call(libc::SYS_fsopen, &[c"tmpfs".as_ptr() as u64, 0])),
-    ("open-tree-clone", || call(libc::SYS_open_tree, &[libc::AT_FDCWD as u64, c".".as_ptr() as u64, 1])),
-    ("unshare-user", || call(libc::SYS_unshare, &[libc::CLONE_NEWUSER as u64])),
-    ("unshare-mount", || call(libc::SYS_unshare, &[libc::CLONE_NEWNS as u64])),
-    ("unshare-net", || call(libc::SYS_unshare, &[libc::CLONE_NEWNET as u64])),
-    ("clone-user", || {
-        let pid = raw(libc::SYS_clone, [(libc::CLONE_NEWUSER | libc::SIGCHLD) as u64, 0, 0, 0, 0])?;
-        if pid == 0 {
-            std::process::exit(0);
-        }
-        Ok(())
-    }),
-    ("setns", || {
-        let pidfd = raw(libc::SYS_pidfd_open, [u64::from(std::process::id()), 0, 0, 0, 0])?;
-        call(libc::SYS_setns, &[pidfd as u64, libc::CLONE_NEWUTS as u64])
-    }),
-    ("chroot", || call(libc::SYS_chroot, &[c".".as_ptr() as u64])),
-    ("ptrace", || call(libc::SYS_ptrace, &[0])),
-    ("pidfd-getfd", || {
-        let pidfd = raw(libc::SYS_pidfd_open, [u64::from(std::process::id()), 0, 0, 0, 0])?;
-        call(libc::SYS_pidfd_getfd, &[pidfd as u64, 1, 0])
-    }),
-    ("process-vm-readv", || call(libc::SYS_process_vm_readv, &[u64::from(std::process::id()), 0, 0, 0, 0])),
-    ("add-key", || {
-        let (kind, text) = (c"user".as_ptr() as u64, c"osvm".as_ptr() as u64);
-        // The process keyring, which ends with the process.
-        call(libc::SYS_add_key, &[kind, text, text, 4, -2i64 as u64])
-    }),
-    ("keyctl", || call(libc::SYS_keyctl, &[0, -2i64 as u64, 1])),
-    ("bpf", || {
-        let attr: [u32; 5] = [2, 4, 4, 1, 0];
-        call(libc::SYS_bpf, &[0, attr.as_ptr() as u64, 20])
-    }),
-    ("userfaultfd", || call(libc::SYS_userfaultfd, &[0])),
-    ("io-uring", || {
-        let mut params = [0u64; 32];
-        call(libc::SYS_io_uring_setup, &[1, params.as_mut_ptr() as u64])
-    }),
-    ("raw-socket", || call(libc::SYS_socket, &[libc::AF_INET as u64, libc::SOCK_RAW as u64, 1])),
-    ("packet-socket", || call(libc::SYS_socket, &[libc::AF_PACKET as u64, libc::SOCK_RAW as u64, 0])),
-    ("netlink-audit", || call(libc::SYS_socket, &[libc::AF_NETLINK as u64, libc::SOCK_RAW as u64, 15])),
-    ("sethostname", || call(libc::SYS_sethostname, &[c"gone".as_ptr() as u64, 4])),
-    ("mknod-device", || {
-        let mode = u64::from(libc::S_IFCHR | 0o600);
-        call(libc::SYS_mknodat, &[libc::AT_FDCWD as u64, c"dev".as_ptr() as u64, mode, 0x103])
-    }),
-    ("chown", || {
-        fs::write("mine", "")?;
-        std::os::unix::fs::chown("mine", Some(0), Some(1))
-    }),
-    ("chmod-setuid", || {
-        fs::write("suid", "")?;
-        fs::set_permissions("suid", PermissionsExt::from_mode(0o4755))
-    }),
-    ("create-setuid", || {
-        let flags = (libc::O_CREAT | libc::O_WRONLY) as u64;
-        call(libc::SYS_openat, &[libc::AT_FDCWD as u64, c"suid2".as_ptr() as u64, flags, 0o4755])
-    }),
-    ("setuid", || call(libc::SYS_setuid, &[1])),
-    ("setgroups", || call(libc::SYS_setgroups, &[0, 0])),
-    ("drop-core-limit", || call(libc::SYS_prlimit64, &[0, 4, [0u64, 0].as_ptr() as u64, 0])),
-    ("shmget", || {
-        let id = raw(libc::SYS_shmget, [0, 4096, 0o1600, 0, 0])?;
-        call(libc::SYS_shmctl, &[id as u64, 0, 0])
-    }),
-    ("name-to-handle", || {
-        let mut handle = [0u32; 40];
-        handle[0] = 128;
-        let mut mount = 0i32;
-        let args = [libc::AT_FDCWD as u64, c".".as_ptr() as u64, handle.as_mut_ptr() as u64, &raw mut mount as u64, 0];
-        call(libc::SYS_name_to_handle_at, &args)
-    }),
-    ("realtime", || call(libc::SYS_sched_setscheduler, &[0, 3, [0u32].as_ptr() as u64])),
-    ("negative-nice", || call(libc::SYS_setpriority, &[0, 0, -5i64 as u64])),
-    ("mlockall", || call(libc::SYS_mlockall, &[1])),
-    ("personality", || call(libc::SYS_personality, &[0x0040_0000])),
-    ("syslog", || call(libc::SYS_syslog, &[10])),
-    ("modify-ldt", || call(libc::SYS_modify_ldt, &[0, [0u64; 16].as_ptr() as u64, 128])),
-    ("write-root", || fs::create_dir("/osvm-escape").and_then(|()| fs::remove_dir("/osvm-escape"))),
-    ("fork-bomb", || {
-        let threads: Result<Vec<_>, _> =
-            (0..400).map(|_| std::thread::Builder::new().stack_size(65536).spawn(std::thread::park)).collect();
-        threads.map(drop)
-    }),
-    ("disk-fill", || fill("big", 70 << 20)),
-    ("inode-fill", || (0..17_000).try_for_each(|n| fs::write(format!("f{n}"), ""))),
-    ("fd-exhaustion", || {
-        call(libc::SYS_prlimit64, &[0, 7, [4000u64, 4000].as_ptr() as u64, 0])?;
-        (0..2000).map(|_| File::open("/dev/null")).collect::<Result<Vec<_>, _>>().map(drop)
-    }),
-    ("inherited-fd", || call(libc::SYS_fcntl, &[9, libc::F_GETFD as u64])),
-    ("inherited-env", || std::env::var("OSVM_SECRET").map(drop).map_err(io::Error::other)),
-    ("host-tcp", || std::net::TcpStream::connect(("127.0.0.1", port()?)).map(drop)),
-    ("host-abstract-socket", || {
-        use std::os::{linux::net::SocketAddrExt, unix::net};
-        let address = net::SocketAddr::from_abstract_name(format!("osvm-escape/{}", port()?))?;
-        net::UnixStream::connect_addr(&address).map(drop)
-    }),
-    ("memory-bomb", || {
-        let bytes = vec![1u8; 600 << 20];
-        std::hint::black_box(&bytes);
-        Ok(())
-    }),
-];
-
-fn main() -> ExitCode {
-    let name = std::env::args().nth(1).unwrap_or_default();
-    if name == "list" {
-        ATTEMPTS.iter().for_each(|(name, _)| println!("{name}"));
-        return ExitCode::SUCCESS;
+/// A call whose success would change the machine is made in a form that the kernel looks at and turns down with this error.
+fn reaches(number: c_long, args: &[u64], errno: i32) -> io::Result<()> {
+    match raw(number, args) {
+        Err(error) if error.raw_os_error() == Some(errno) => Ok(()),
+        Err(error) => Err(error),
+        Ok(answer) => Err(io::Error::other(format!("it was not turned down but answered with {answer}"))),
     }
-    match ATTEMPTS.iter().find(|(known, _)| *known == name).map(|(_, attempt)| attempt()) {
+}
+
+fn pidfd(pid: u64) -> io::Result<u64> {
+    Ok(raw(libc::SYS_pidfd_open, &[pid, 0])?.cast_unsigned())
+}
+
+fn own_pid() -> u64 {
+    u64::from(process::id())
+}
+
+/// Reads something. A file without a byte is as good as none.
+fn read(path: &str) -> io::Result<()> {
+    match io::Read::read(&mut File::open(path)?, &mut [0; 16])? {
+        0 => Err(io::Error::other("there is nothing in it")),
+        _ => Ok(()),
+    }
+}
+
+/// What the stage tells an attempt: `KEY=VALUE`.
+fn fact(key: &str) -> io::Result<String> {
+    let value =
+        std::env::args().skip(3).find_map(|fact| Some(fact.split_once('=').filter(|(k, _)| *k == key)?.1.to_owned()));
+    value.ok_or_else(|| io::Error::other(format!("no {key}")))
+}
+
+fn number<T: std::str::FromStr>(key: &str) -> io::Result<T> {
+    fact(key)?.parse().map_err(|_| io::Error::other(format!("{key} is no number")))
+}
+
+fn attempt(name: &str) -> ExitCode {
+    match attempts().find(|attempt| attempt.name == name).map(|attempt| (attempt.run)()) {
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(error)) => {
             println!("{error}");
             ExitCode::from(REFUSED)
         }
         None => ExitCode::from(WRONG),
+    }
+}
+
+fn main() -> ExitCode {
+    let arg = |index| std::env::args().nth(index).unwrap_or_default();
+    let done = match arg(1).as_str() {
+        "list" => {
+            attempts().for_each(|attempt| println!("{} {:?}", attempt.name, attempt.refusal));
+            Ok(())
+        }
+        "attempt" => return attempt(&arg(2)),
+        "stage" => match attempts().find(|attempt| attempt.name == arg(3)) {
+            Some(attempt) => stage::run(arg(2).as_ref(), attempt),
+            None => return ExitCode::from(WRONG),
+        },
+        "neighbour" => neighbour::live(),
+        "every-call" => every_call::run(),
+        "uses" => uses::run(),
+        "trace" => trace::run(std::env::args().skip(2)),
+        "euid" => return ExitCode::from(u8::from(rustix::process::geteuid().as_raw() != 0)),
+        "egid" => return ExitCode::from(u8::from(rustix::process::getegid().as_raw() != 0)),
+        "capable" => return ExitCode::from(u8::from(!files::has_capabilities())),
+        _ => return ExitCode::from(WRONG),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}: {error}", arg(1));
+            ExitCode::from(BROKEN)
+        }
     }
 }

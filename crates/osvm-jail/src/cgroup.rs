@@ -5,12 +5,18 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rustix::fs::{Mode, OFlags};
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags, flock, fstat},
+    io::Errno,
+};
 
 use crate::{
     error::{At, Error},
@@ -22,6 +28,8 @@ use crate::{
 const CPU_PERIOD_US: u64 = 100_000;
 /// What an instance's group is named, before its id and its monitor's process id.
 const PREFIX: &str = "osvm-jail.";
+/// How often an id is looked for. Monitors that do not see each other may take the same one in the same moment.
+const CLAIM_TRIES: u32 = 100;
 /// How often removing a group is tried. Its last process, though waited for, may still be on its way out.
 const REMOVE_TRIES: u32 = 200;
 /// The first pause between two tries, which doubles up to [`REMOVE_PAUSE_MAX`]: there is no event for it in version 1.
@@ -111,9 +119,27 @@ impl Groups {
         Ok(Self { parents: vec![Parent { controller: "all", folder, accounts: true }], v2: true })
     }
 
-    /// Makes an instance's group with its limits.
-    pub(crate) fn create(&self, id: &InstanceId, limits: &Limits) -> Result<Group, Error> {
-        let mut group = Group { folders: Vec::new(), v2: self.v2, parents: self.clone() };
+    /// Takes an instance id, and makes the instance's group with its limits.
+    pub(crate) fn claim(&self, limits: &Limits) -> Result<(InstanceId, Group), Error> {
+        let mut start = std::process::id();
+        for _ in 0..CLAIM_TRIES {
+            let id = InstanceId::take(start, |number| self.holds(number, None))?;
+            if let Some(group) = self.create(&id, limits)? {
+                return Ok((id, group));
+            }
+            // Monitors of several pid namespaces may have one number; they do not have one moment.
+            let moment = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            start = start.wrapping_add(moment.subsec_micros());
+        }
+        Err(Error::Unavailable {
+            what: "other monitors took each instance id that was free, and two instances must not share one".to_owned(),
+            help: "try again".to_owned(),
+        })
+    }
+
+    /// Makes an instance's group; none if a monitor of other namespaces took the same id.
+    fn create(&self, id: &InstanceId, limits: &Limits) -> Result<Option<Group>, Error> {
+        let mut group = Group { folders: Vec::new(), _locks: Vec::new(), v2: self.v2, parents: self.clone() };
         let pid = std::process::id();
         // In a group of CPU time a process waits behind all that runs outside of it, so there is one only where there is a limit.
         let wanted = |parent: &&Parent| parent.controller != "cpu" || limits.cpus.is_some() || parent.accounts;
@@ -121,27 +147,43 @@ impl Groups {
             if self.v2 {
                 enable(&parent.folder)?;
             }
-            // The id is ours, and so is the process id: whoever made such a group is gone.
-            for (stale, _) in groups_in(&parent.folder).filter(|(_, name)| name.0 == id.number || name.1 == pid) {
-                remove(&stale).at("removing a dead instance's control group")?;
+            // The id is ours, and so is the process id: whoever made such a group is gone, or is in other namespaces than we are.
+            for (stale, name) in groups_in(&parent.folder).filter(|(_, name)| name.0 == id.number || name.1 == pid) {
+                match lock(&stale) {
+                    Ok(Some(_locked)) => remove(&stale).at("removing a dead instance's control group")?,
+                    Ok(None) if name.0 == id.number => return Ok(None),
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unwritable(&stale, &error)),
+                    _ => {}
+                }
             }
             let folder = parent.folder.join(format!("{PREFIX}{}.{pid}", id.number));
-            fs::create_dir(&folder).map_err(|error| unwritable(&folder, &error))?;
+            let Some(locked) = make(&folder)? else { return Ok(None) };
+            group._locks.push(locked);
             group.folders.push((parent.controller, folder));
         }
+        if self.holds(id.number, Some(pid)) {
+            return Ok(None);
+        }
         group.limit(limits)?;
-        Ok(group)
+        Ok(Some(group))
     }
 
     /// Removes the groups of instances whose monitor was killed.
     pub(crate) fn sweep(&self) {
         for (folder, (number, _)) in self.parents.iter().flat_map(|parent| groups_in(&parent.folder)) {
-            // While we hold its id nobody can be using the group.
-            if let Ok(_held) = InstanceId::hold(number) {
+            // While we hold its id nobody in our network namespace can be using the group, and with its lock nobody at all.
+            if let (Ok(_held), Ok(Some(_locked))) = (InstanceId::hold(number), lock(&folder)) {
                 // A group that is not empty has an instance on its way out: the next sweep gets it.
                 let _ = fs::remove_dir(folder);
             }
         }
+    }
+
+    /// Whether an instance with this id lives, in whichever namespaces its monitor is; other than that of our own monitor.
+    fn holds(&self, number: u32, own: Option<u32>) -> bool {
+        let Some(parent) = self.parents.first() else { return false };
+        let mut same = groups_in(&parent.folder).filter(|(_, name)| name.0 == number && Some(name.1) != own);
+        same.any(|(folder, _)| matches!(lock(&folder), Ok(None)))
     }
 
     /// Whether this process may make a group.
@@ -179,7 +221,7 @@ impl Groups {
                 .filter(|(_, name)| name.1 == monitor)
                 .map(|(folder, _)| (parent.controller, folder))
         });
-        Group { folders: folders.collect(), v2: self.v2, parents: self.clone() }
+        Group { folders: folders.collect(), _locks: Vec::new(), v2: self.v2, parents: self.clone() }
     }
 }
 
@@ -190,6 +232,34 @@ fn groups_in(folder: &Path) -> impl Iterator<Item = (PathBuf, (u32, u32))> {
         let (number, pid) = name.to_str()?.strip_prefix(PREFIX)?.split_once('.')?;
         Some((entry.path(), (number.parse().ok()?, pid.parse().ok()?)))
     })
+}
+
+/// The lock that a monitor has on its instance's group; none if somebody has it. The kernel gives it back whatever way the monitor ends.
+/// Ids are held per network namespace and process ids are counted per pid namespace; the groups are the same ones from everywhere.
+fn lock(folder: &Path) -> io::Result<Option<OwnedFd>> {
+    let folder = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(folder)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes a group and locks it; none if another monitor was there first, or a sweep has just taken it for a dead instance's.
+fn make(folder: &Path) -> Result<Option<OwnedFd>, Error> {
+    let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+        made => made.map_err(|error| unwritable(folder, &error))?,
+    }
+    let locked = match lock(folder) {
+        Err(error) if missing(&error) => None,
+        locked => locked.map_err(|error| unwritable(folder, &error))?,
+    };
+    let there = |locked: &OwnedFd| {
+        fs::metadata(folder).is_ok_and(|meta| fstat(locked).is_ok_and(|stat| stat.st_ino == meta.ino()))
+    };
+    Ok(locked.filter(there))
 }
 
 fn unwritable(folder: &Path, error: &io::Error) -> Error {
@@ -299,6 +369,7 @@ impl Entrance {
 #[derive(Debug)]
 pub(crate) struct Group {
     folders: Vec<(&'static str, PathBuf)>,
+    _locks: Vec<OwnedFd>,
     v2: bool,
     parents: Groups,
 }
@@ -463,6 +534,7 @@ mod tests {
         fs::write(folder.path().join("memory.swap.max"), "").unwrap();
         let group = Group {
             folders: vec![("all", folder.path().to_owned())],
+            _locks: Vec::new(),
             v2: true,
             parents: Groups { parents: Vec::new(), v2: true },
         };

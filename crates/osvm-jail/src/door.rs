@@ -3,11 +3,13 @@
 use std::{
     fs, io, mem,
     os::unix::{
-        fs::FileTypeExt,
+        fs::{FileTypeExt, MetadataExt},
         net::{UnixListener, UnixStream},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
+
+use rustix::fs::Mode;
 
 use crate::{
     error::{At, Error},
@@ -18,6 +20,8 @@ use crate::{
 pub(crate) struct Door {
     listener: UnixListener,
     path: PathBuf,
+    /// Device and inode of the file, by which it is known again.
+    file: (u64, u64),
     port: u16,
 }
 
@@ -30,8 +34,13 @@ impl Door {
         if stale {
             fs::remove_file(&path).at("removing a dead instance's socket")?;
         }
-        let listener = UnixListener::bind(&path).at("making the instance's socket")?;
-        Ok(Self { listener, path, port: inbound.port })
+        // Its owner's from the first moment on. (A jail is started by a process of one thread, so nobody else makes files meanwhile.)
+        let mask = rustix::process::umask(Mode::from_raw_mode(0o177));
+        let bound = UnixListener::bind(&path);
+        rustix::process::umask(mask);
+        let listener = bound.at("making the instance's socket")?;
+        let file = identity(&path).at("looking at the instance's socket")?;
+        Ok(Self { listener, path, file, port: inbound.port })
     }
 
     /// In the jail's process: only the listener, and the file is left to the monitor.
@@ -45,8 +54,15 @@ impl Door {
     }
 }
 
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()))
+}
+
 impl Drop for Door {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        // Whoever put another file there keeps it.
+        if identity(&self.path).is_ok_and(|file| file == self.file) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }

@@ -54,6 +54,14 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// The egress proxy could not be confined.
+    #[error("{step} failed in the egress proxy: {why}")]
+    Egress {
+        /// Which step.
+        step: String,
+        /// Why.
+        why: String,
+    },
     /// The jail is there, the program is not, or it is not one.
     #[error("cannot execute {}: {why}", program.display())]
     Execute {
@@ -72,7 +80,7 @@ impl Error {
     pub fn exit(&self) -> u8 {
         match self {
             Self::Spec(_) => 2,
-            Self::Unavailable { .. } | Self::Host { .. } | Self::Inside { .. } | Self::Lost => 3,
+            Self::Unavailable { .. } | Self::Host { .. } | Self::Inside { .. } | Self::Egress { .. } | Self::Lost => 3,
             Self::Mount { .. } | Self::Handed { .. } => 1,
             Self::Execute { .. } => 127,
         }

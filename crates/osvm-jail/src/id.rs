@@ -1,7 +1,7 @@
 //! The number of an instance: unique on this host for as long as the instance lives, and its user and group id.
 //!
 //! A number is held by binding an abstract unix socket, which the kernel gives back whatever way the holder ends. Nothing of it is
-//! on a disk. A user of the host who binds such sockets can keep a number from being used, but not use it twice.
+//! on a disk. (Such a socket is held per network namespace; the lock on the instance's control group tells the others.) A user of the host who binds such sockets can keep a number from being used, but not use it twice.
 
 use std::{
     io,
@@ -18,6 +18,9 @@ pub const FIRST_ID: u32 = 0x7000_0000;
 /// How many there are.
 pub const IDS: u32 = 0x1_0000;
 
+/// The first user id of egress proxies: each instance has one here too, at the same distance from the first.
+pub const FIRST_EGRESS_ID: u32 = FIRST_ID + IDS;
+
 /// A number that nobody else has.
 #[derive(Debug)]
 pub(crate) struct InstanceId {
@@ -26,12 +29,13 @@ pub(crate) struct InstanceId {
 }
 
 impl InstanceId {
-    /// A free number. The search begins at one that other processes are unlikely to begin at.
-    pub(crate) fn take() -> Result<Self, Error> {
-        let start = std::process::id();
+    /// A free number, looked for from this one on. `elsewhere` says whether a number is held in another network namespace, from which
+    /// sockets of this one are not seen.
+    pub(crate) fn take(start: u32, elsewhere: impl Fn(u32) -> bool) -> Result<Self, Error> {
         for step in 0..IDS {
             match Self::hold(FIRST_ID + start.wrapping_add(step) % IDS) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Ok(held) if elsewhere(held.number) => {}
                 held => return held.at("taking an instance id"),
             }
         }
@@ -39,6 +43,11 @@ impl InstanceId {
             what: format!("all {IDS} instance ids are in use, and two instances must not share one"),
             help: "stop some instances".to_owned(),
         })
+    }
+
+    /// The user id of the instance's egress proxy.
+    pub(crate) fn of_proxy(&self) -> u32 {
+        self.number - FIRST_ID + FIRST_EGRESS_ID
     }
 
     /// This number, if it is free.
@@ -54,8 +63,8 @@ mod tests {
 
     #[test]
     fn two_instances_never_have_the_same_number() {
-        let one = InstanceId::take().unwrap();
-        let two = InstanceId::take().unwrap();
+        let one = InstanceId::take(std::process::id(), |_| false).unwrap();
+        let two = InstanceId::take(std::process::id(), |_| false).unwrap();
         assert_ne!(one.number, two.number);
         assert_eq!(InstanceId::hold(one.number).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         let number = one.number;

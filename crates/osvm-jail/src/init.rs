@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cgroup::Entrance,
+    egress,
     error::{At, Error},
     inbound,
     lockdown::{self, HostProc},
@@ -33,7 +34,7 @@ use crate::{
 /// The name of the machine in a jail.
 pub const HOSTNAME: &str = "osvm";
 /// A limit that disables core dumps to files (too small) and to a handler (the kernel takes 1 as "no").
-const NO_CORE: u64 = 1;
+pub(crate) const NO_CORE: u64 = 1;
 
 /// What the first process tells the monitor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +65,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) status: OwnedFd,
     pub(crate) control: OwnedFd,
     pub(crate) inbound: Option<(UnixListener, u16)>,
+    /// Where the egress proxy waits for its listener.
+    pub(crate) handover: Option<OwnedFd>,
 }
 
 /// Becomes the first process of a jail.
@@ -103,6 +106,9 @@ fn live(plan: &mut Plan<'_>) -> Result<(), Error> {
     }
     sys::set_hostname(HOSTNAME).at("naming the jail")?;
     sys::loopback_up().at("bringing up the jail's loopback")?;
+    if let Some(handover) = plan.handover.take() {
+        egress::hand_over(&handover)?;
+    }
     root::enter(plan.spec, &std::mem::take(&mut plan.owners))?;
     lockdown::drop_user(&proc, plan.user)?;
     drop(proc);
@@ -138,7 +144,7 @@ fn live(plan: &mut Plan<'_>) -> Result<(), Error> {
 }
 
 /// A monitor that died before this process was tied to it has closed its end of the control pipe.
-fn monitor_lives(control: BorrowedFd<'_>) -> Result<(), Error> {
+pub(crate) fn monitor_lives(control: BorrowedFd<'_>) -> Result<(), Error> {
     let mut files = [PollFd::from_borrowed_fd(control, PollFlags::IN)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     rustix::io::retry_on_intr(|| poll(&mut files, Some(&now))).at("looking for the monitor")?;
@@ -148,7 +154,7 @@ fn monitor_lives(control: BorrowedFd<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-fn close_all_but(mut kept: Vec<i32>) -> Result<(), Error> {
+pub(crate) fn close_all_but(mut kept: Vec<i32>) -> Result<(), Error> {
     kept.sort_unstable();
     let mut first = 3u32;
     for fd in kept {
@@ -199,7 +205,9 @@ fn prepare(plan: &Plan<'_>) -> Result<Execute, Error> {
     rustix::process::chdir(&spec.cwd).at("entering the working directory")?;
     let text = |text: &str| CString::new(text).map_err(std::io::Error::from).at("passing arguments");
     let argv = spec.argv.iter().map(|arg| text(arg)).collect::<Result<_, _>>()?;
-    let env = spec.env.iter().map(|(name, value)| text(&format!("{name}={value}"))).collect::<Result<_, _>>()?;
+    let proxy = egress::environment(spec);
+    let env = spec.env.iter().chain(proxy.iter().map(|(name, value)| (name, value)));
+    let env = env.map(|(name, value)| text(&format!("{name}={value}"))).collect::<Result<_, _>>()?;
     let program = text(&path_text(&spec.program)?)?;
     sys::default_signals().at("resetting signals")?;
     sys::close_range(3, u32::MAX, true).at("closing files")?;

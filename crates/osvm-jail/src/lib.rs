@@ -9,6 +9,7 @@
 //! | 1 | monitor | the specification is checked; stdin, stdout and stderr are looked at; filters are compiled | refused, nothing was made |
 //! | 2 | monitor | an instance id that nobody has (its user id on the host when started by root) | refused |
 //! | 3 | monitor | a control group with the limits for memory, processes, CPU | refused |
+//! | 3a | proxy | where destinations are allowed: its own confinement, see `egress` | refused, the group is removed |
 //! | 4 | monitor | namespaces of processes, mounts, network, IPC, host name, time; of users too when rootless | refused, the group is removed |
 //! | 5 | jail | enters the control group (version 2: is started in it), and a namespace of control groups | the jail ends |
 //! | 6 | jail | a fresh tmpfs as root with the declared mounts, four devices, `/tmp`; `pivot_root`; the host's root is unmounted; the root is made read-only | the jail ends |
@@ -21,6 +22,10 @@
 //! A step that fails ends the jail before the program's first instruction (step 11: at once after it), and the caller gets an
 //! [`Error`] that names the step. No step is skipped, tried in a weaker way, or left out because the host lacks it.
 //! When the first process ends, the kernel ends all others in its pid namespace; when the monitor ends, the kernel ends the first process.
+//!
+//! A monitor that is killed cannot clear up. Its processes, mounts, namespaces and its id are gone with it; its control group, empty by
+//! then, is removed by the next jail that ends below the same parent group (or by [`Groups::clear`]), and the file of its inbound
+//! socket is replaced by the next start that asks for the same path.
 //!
 //! # What it is not
 //!
@@ -43,6 +48,7 @@ mod init;
 mod lockdown;
 mod monitor;
 mod owner;
+mod relay;
 mod root;
 pub mod seccomp;
 mod spec;
@@ -50,9 +56,10 @@ mod sys;
 
 pub use cgroup::{Groups, Used};
 pub use closure::closure;
+pub use egress::{Egress, MOST_REFUSALS, PORT as EGRESS_PORT, Reason, Refusal};
 pub use error::{Error, Step};
 pub use host::{Piece, pieces};
-pub use id::{FIRST_ID, IDS};
+pub use id::{FIRST_EGRESS_ID, FIRST_ID, IDS};
 pub use init::HOSTNAME;
 pub use lockdown::INSIDE_ID;
 pub use monitor::{CAPTURE_LIMIT, Captured, End, Outcome, Output, run};

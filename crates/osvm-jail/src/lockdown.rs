@@ -7,8 +7,8 @@ use std::{
 };
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd,
+    RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use rustix::{
     fs::{Mode, OFlags, openat},
@@ -98,13 +98,42 @@ pub(crate) fn no_new_privileges() -> Result<(), Error> {
     rustix::thread::set_no_new_privs(true).at("setting no_new_privs")
 }
 
+fn no_landlock(error: &dyn std::error::Error) -> Error {
+    Error::Unavailable {
+        what: format!("Landlock refused its rules ({error})"),
+        help: "run on a kernel with Landlock (5.13 or later, `landlock` in its list of security modules)".to_owned(),
+    }
+}
+
+/// Landlock for a process that has the network only: not one file, no abstract sockets and no signals to outside, and TCP to these ports
+/// only. Version 1 is required, and all that the kernel has beyond it is used.
+pub(crate) fn landlock_network(ports: impl Iterator<Item = u16>) -> Result<(), Error> {
+    let made = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(ABI::V1))
+        .and_then(|rules| rules.set_compatibility(CompatLevel::BestEffort).handle_access(AccessFs::from_all(ABI::V5)))
+        .and_then(|rules| rules.handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp))
+        .and_then(|rules| rules.scope(Scope::AbstractUnixSocket))
+        .and_then(|rules| rules.scope(Scope::Signal))
+        .and_then(Ruleset::create);
+    let mut made = made.map_err(|error| no_landlock(&error))?;
+    for port in ports {
+        made = made.add_rule(NetPort::new(port, AccessNet::ConnectTcp)).map_err(|error| no_landlock(&error))?;
+    }
+    enforced(made.restrict_self())
+}
+
+fn enforced(restricted: Result<RestrictionStatus, RulesetError>) -> Result<(), Error> {
+    let status = restricted.map_err(|error| no_landlock(&error))?;
+    if status.ruleset == RulesetStatus::NotEnforced || !status.no_new_privs {
+        return Err(no_landlock(&io::Error::other("it is not enforced")));
+    }
+    Ok(())
+}
+
 /// Landlock over the jail's own root: read and execute what is there, write only what was declared writable, no abstract sockets and no
 /// signals to outside. Version 1 is required, and all that the kernel has beyond it is used.
 pub(crate) fn landlock(spec: &Spec) -> Result<(), Error> {
-    let failed = |error: &dyn std::error::Error| Error::Unavailable {
-        what: format!("Landlock refused its rules ({error})"),
-        help: "run on a kernel with Landlock (5.13 or later, `landlock` in its list of security modules)".to_owned(),
-    };
     let file = AccessFs::ReadFile | AccessFs::Execute;
     let look = file | AccessFs::ReadDir;
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate;
@@ -126,14 +155,10 @@ pub(crate) fn landlock(spec: &Spec) -> Result<(), Error> {
         .and_then(|rules| rules.scope(Scope::AbstractUnixSocket))
         .and_then(|rules| rules.scope(Scope::Signal))
         .and_then(Ruleset::create);
-    let mut made = made.map_err(|error| failed(&error))?;
+    let mut made = made.map_err(|error| no_landlock(&error))?;
     for (path, rights) in rules {
-        let beneath = PathFd::new(&path).map_err(|error| failed(&error))?;
-        made = made.add_rule(PathBeneath::new(beneath.as_fd(), rights)).map_err(|error| failed(&error))?;
+        let beneath = PathFd::new(&path).map_err(|error| no_landlock(&error))?;
+        made = made.add_rule(PathBeneath::new(beneath.as_fd(), rights)).map_err(|error| no_landlock(&error))?;
     }
-    let status = made.restrict_self().map_err(|error| failed(&error))?;
-    if status.ruleset == RulesetStatus::NotEnforced || !status.no_new_privs {
-        return Err(failed(&io::Error::other("it is not enforced")));
-    }
-    Ok(())
+    enforced(made.restrict_self())
 }

@@ -16,9 +16,8 @@ use rustix::{
 
 use crate::{
     cgroup::{Group, Groups, Used},
-    egress,
+    egress::{self, Egress, Told},
     error::{At, Error},
-    id::InstanceId,
     init::{self, Message, Plan},
     owner,
     seccomp::{Filter, Kind},
@@ -73,6 +72,8 @@ pub struct Outcome {
     pub used: Used,
     /// Its user id on the host: one of its own when started by root, else the caller's.
     pub uid: u32,
+    /// What the egress proxy did, where destinations are allowed.
+    pub egress: Option<Egress>,
     /// Its stdout, if captured.
     pub stdout: Captured,
     /// Its stderr, if captured.
@@ -85,14 +86,13 @@ pub struct Outcome {
 /// Each error means that the program did not run. There is no half jail.
 pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
     spec.check()?;
-    egress::check(&spec.network.allow)?;
     sys::single_thread().at("starting a jail")?;
     handed(output)?;
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     let root = uid.is_root();
     let (service, first) = (Filter::new(Kind::Service), Filter::new(Kind::Init));
     let groups = Groups::find()?;
-    let id = InstanceId::take()?;
+    let (id, group) = groups.claim(&spec.limits)?;
     let user = root.then_some(id.number);
     let owners = match user {
         Some(user) => owner::map(spec, user)?,
@@ -121,12 +121,20 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
     if !root {
         namespaces |= libc::CLONE_NEWUSER;
     }
-    let group = groups.create(&id, &spec.limits)?;
+    // Before the jail, so that there is no program without the proxy that it was promised.
+    let mut proxy = match spec.network.allow.is_empty() {
+        true => None,
+        false => {
+            let own = user.map(|_| id.of_proxy());
+            Some(egress::start(spec, own, (uid.as_raw(), gid.as_raw()), group.entrance()?)?)
+        }
+    };
+    let handover = proxy.as_mut().and_then(|(running, _)| running.handover.take());
     let entrance = group.entrance()?;
     let jail = match sys::fork_into(namespaces, entrance.born()).map_err(|error| no_namespaces(&error))? {
         Fork::Child => {
             // Made by the monitor, and left to it.
-            std::mem::forget(group);
+            std::mem::forget((group, proxy));
             if let Some(((_, stdout), (_, stderr))) = &captured {
                 let dup = rustix::stdio::dup2_stdout(stdout).and_then(|()| rustix::stdio::dup2_stderr(stderr));
                 if dup.is_err() {
@@ -145,26 +153,30 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
                 status: status_out,
                 control: control_in,
                 inbound: inbound.map(crate::door::Door::into_listener),
+                handover,
             })
         }
         Fork::Parent { pidfd, .. } => pidfd,
     };
-    drop((status_out, control_in, owners, entrance));
+    drop((status_out, control_in, owners, entrance, handover));
     let jail = Jail { pidfd: jail, reaped: false };
     let pipes = captured.map(|((stdout, _), (stderr, _))| (stdout, stderr));
     let watch = Watch { jail, status: status_in, control: control_out, signals, pipes, began };
-    let outcome = watch.until_end(spec, &group)?;
+    let outcome = watch.until_end(spec, &group, proxy)?;
     let used = group.used();
     group.remove()?;
     drop((inbound, id));
-    let Some(end) = outcome.end else { return Err(Error::Lost) };
+    // With version 2 the kernel ends the whole group, the first process too, which then tells nothing.
+    let oom = used.oom_kills > 0;
+    let Some(end) = outcome.end.or(oom.then_some(End::Signalled(libc::SIGKILL))) else { return Err(Error::Lost) };
     Ok(Outcome {
         end,
         timed_out: outcome.timed_out,
-        oom: used.oom_kills > 0,
+        oom,
         wall: outcome.wall,
         used,
         uid: user.unwrap_or(uid.as_raw()),
+        egress: outcome.egress,
         stdout: outcome.stdout,
         stderr: outcome.stderr,
     })
@@ -246,19 +258,26 @@ struct Watched {
     end: Option<End>,
     timed_out: bool,
     wall: Duration,
+    egress: Option<Egress>,
     stdout: Captured,
     stderr: Captured,
 }
 
 impl Watch {
-    fn until_end(mut self, spec: &Spec, group: &Group) -> Result<Watched, Error> {
+    fn until_end(
+        mut self,
+        spec: &Spec,
+        group: &Group,
+        proxy: Option<(egress::Running, Told)>,
+    ) -> Result<Watched, Error> {
+        let (mut proxy, mut told) = proxy.unzip();
         let deadline = spec.limits.timeout.map(|timeout| self.began + timeout);
         let (mut stdout, mut stderr) = (Captured::default(), Captured::default());
         let mut lines = Vec::new();
         let mut timed_out = false;
         let (out, err) = self.pipes.take().unzip();
         // A file that has ended is taken out: it would be ready at each look.
-        let mut sources = [Some(&self.status), out.as_ref(), err.as_ref()];
+        let mut sources = [Some(&self.status), out.as_ref(), err.as_ref(), proxy.as_ref().map(|proxy| &proxy.events)];
         loop {
             let left = deadline.filter(|_| !timed_out).map(|at| at.saturating_duration_since(Instant::now()));
             let timeout = left.map(Timespec::try_from).transpose().map_err(io::Error::other).at("waiting")?;
@@ -273,10 +292,17 @@ impl Watch {
                 let more = match index {
                     0 => read_some(file.as_fd(), &mut lines)?,
                     1 => stdout.read(file.as_fd())?,
-                    _ => stderr.read(file.as_fd())?,
+                    2 => stderr.read(file.as_fd())?,
+                    _ => told.as_mut().map_or(Ok(false), |told| told.read(file))?,
                 };
                 if !more {
                     *source = None;
+                    if let (3, Some(proxy), Some(told)) = (index, &proxy, &mut told) {
+                        proxy.kill();
+                        if !gone && !timed_out {
+                            told.lost();
+                        }
+                    }
                 }
             }
             while signalled && let Some(signal) = sys::next_signal(self.signals.as_fd()).at("reading a signal")? {
@@ -294,13 +320,23 @@ impl Watch {
         }
         let wall = self.began.elapsed();
         // All that wrote into the pipes are dead, so this ends.
-        let [status, out, err] = sources;
+        let [status, out, err, events] = sources;
         while status.map_or(Ok(false), |file| read_some(file.as_fd(), &mut lines))? {}
         while out.map_or(Ok(false), |file| stdout.read(file.as_fd()))? {}
         while err.map_or(Ok(false), |file| stderr.read(file.as_fd()))? {}
         self.jail.reap();
+        let is_heard = events.is_some();
+        if let (Some(proxy), Some(told)) = (&mut proxy, &mut told) {
+            if timed_out {
+                proxy.kill()
+            } else {
+                proxy.end()
+            }
+            while is_heard && told.read(&proxy.events)? {}
+        }
+        drop(proxy);
         let end = self.end(spec, &lines, timed_out)?;
-        Ok(Watched { end, timed_out, wall, stdout, stderr })
+        Ok(Watched { end, timed_out, wall, egress: told.map(|told| told.egress), stdout, stderr })
     }
 
     fn end(&self, spec: &Spec, lines: &[u8], timed_out: bool) -> Result<Option<End>, Error> {

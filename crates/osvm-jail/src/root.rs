@@ -71,9 +71,7 @@ pub(crate) fn enter(spec: &Spec, owners: &[MappedOwner]) -> Result<(), Error> {
     let devices: Vec<_> = DEVICES.iter().map(|name| device(name)).collect::<Result<_, _>>()?;
 
     let root = tmpfs(&[("size", ROOT_SIZE), ("nr_inodes", ROOT_FILES), ("mode", "0755")])?;
-    // It has to be attached somewhere before it can be the root. /proc is there on every host, and this namespace is ours alone.
-    let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(&root, "", CWD, "/proc", empty).at("attaching the root")?;
+    place(&root)?;
     let mut root = Target { root, own: Vec::new() };
     root.own.push(fstat(&root.root).at("looking at the root")?.st_dev);
     if spec.has_tmp() {
@@ -93,13 +91,30 @@ pub(crate) fn enter(spec: &Spec, owners: &[MappedOwner]) -> Result<(), Error> {
         root.attach(&own_proc()?, Path::new("/proc"), true)?;
     }
     root.open(&spec.cwd, true)?;
+    pivot(&root.root)
+}
 
-    fchdir(&root.root).at("entering the root")?;
+/// Moves this process into a root in which there is nothing and nothing can be made.
+pub(crate) fn enter_nothing() -> Result<(), Error> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).at("making mounts private")?;
+    let root = tmpfs(&[("size", "4096"), ("nr_inodes", "2"), ("mode", "0555")])?;
+    place(&root)?;
+    pivot(&root)
+}
+
+/// A root has to be attached somewhere before it can be one. /proc is there on every host, and this namespace is ours alone.
+fn place(root: &OwnedFd) -> Result<(), Error> {
+    move_mount(root, "", CWD, "/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at("attaching the root")
+}
+
+/// Makes it the root of this process, and the host's root go away.
+fn pivot(root: &OwnedFd) -> Result<(), Error> {
+    fchdir(root).at("entering the root")?;
     pivot_root(".", ".").at("pivot_root")?;
     unmount(".", UnmountFlags::DETACH).at("taking the host's root away")?;
     rustix::process::chdir("/").at("entering the root")?;
     let locked = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-    sys::set_mount(root.root.as_fd(), locked, None).at("making the root read-only")
+    sys::set_mount(root.as_fd(), locked, None).at("making the root read-only")
 }
 
 /// A copy of a declared source that is in no namespace yet, and whether it is a folder.

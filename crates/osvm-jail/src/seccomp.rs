@@ -58,6 +58,9 @@ const NAMESPACES: &[i32] = &[
     libc::CLONE_NEWCGROUP,
 ];
 
+/// The flags of `clone` with which C libraries start a thread: glibc's, musl's.
+const THREADS: [u32; 2] = [0x3d_0f00, 0x7d_0f00];
+
 /// Set-user-id and set-group-id: a file with one, on a shared mount, would be a way to another user of the host.
 const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
 
@@ -71,6 +74,8 @@ pub enum Kind {
     Service,
     /// The jail's first process.
     Init,
+    /// The egress proxy.
+    Egress,
 }
 
 /// The filter of one kind of process.
@@ -91,7 +96,8 @@ impl Filter {
 fn verdicts(kind: Kind) -> BTreeMap<u32, Verdict> {
     let (new, old) = match kind {
         Kind::Service => (calls::SERVICE, calls::SERVICE_OLD),
-        Kind::Init => (calls::INIT, calls::INIT_OLD),
+        Kind::Init => (calls::INIT, &[][..]),
+        Kind::Egress => (calls::EGRESS, &[][..]),
     };
     let all = |calls: &'static [i64], answer| {
         calls.iter().filter_map(move |call| Some((u32::try_from(*call).ok()?, Verdict::Always(answer))))
@@ -100,16 +106,26 @@ fn verdicts(kind: Kind) -> BTreeMap<u32, Verdict> {
     let mut verdicts: BTreeMap<u32, Verdict> = all(new, Answer::Allow).chain(all(old, Answer::Allow)).collect();
     verdicts.extend(all(calls::FORBIDDEN, Answer::Errno(libc::EPERM)));
     verdicts.extend(all(calls::FATAL, Answer::Kill));
-    if kind == Kind::Service {
-        for (call, list) in harmful() {
-            let Ok(call) = u32::try_from(call) else { continue };
-            match verdicts.entry(call).or_insert(Verdict::Always(Answer::Allow)) {
-                Verdict::Unless(lists) => lists.push(list),
-                verdict => *verdict = Verdict::Unless(vec![list]),
-            }
+    let harmful = match kind {
+        Kind::Service => harmful(),
+        Kind::Init => Vec::new(),
+        Kind::Egress => harmful_of_proxy(),
+    };
+    for (call, list) in harmful {
+        let Ok(call) = u32::try_from(call) else { continue };
+        match verdicts.entry(call).or_insert(Verdict::Always(Answer::Allow)) {
+            Verdict::Unless(lists) => lists.push(list),
+            verdict => *verdict = Verdict::Unless(vec![list]),
         }
     }
     verdicts
+}
+
+/// The same for the egress proxy: it has TCP and UDP, and starts threads.
+fn harmful_of_proxy() -> Vec<(i64, Vec<Condition>)> {
+    let families = [libc::AF_INET, libc::AF_INET6].map(|family| Condition::IsNot(0, family.cast_unsigned()));
+    let thread = THREADS.map(|flags| Condition::IsNot(0, flags));
+    vec![(libc::SYS_socket, families.to_vec()), (libc::SYS_clone, thread.to_vec())]
 }
 
 /// What gets `EPERM`: the harmful forms of calls that are allowed otherwise.
@@ -233,7 +249,7 @@ mod tests {
 
     #[test]
     fn each_call_is_answered_as_the_table_says() {
-        for kind in [Kind::Service, Kind::Init] {
+        for kind in [Kind::Service, Kind::Init, Kind::Egress] {
             let filter = Filter::new(kind);
             assert!(filter.0.len() <= 4096, "{} instructions", filter.0.len());
             let verdicts = verdicts(kind);
@@ -273,6 +289,35 @@ mod tests {
             prop::sample::select(known.chain(bits).chain([0, 4, 0o4755, 0x42]).collect::<Vec<_>>()),
             any::<u64>(),
         ]
+    }
+
+    #[test]
+    fn the_proxy_starts_threads_only_and_has_sockets_of_the_internet_only() {
+        let filter = Filter::new(Kind::Egress);
+        let answer =
+            |number: i64, first: u64| run(&filter, Call { number: number as u32, args: [first, 0, 0, 0, 0, 0] });
+        let no = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+        assert_eq!(answer(libc::SYS_clone, 0x3d_0f00), libc::SECCOMP_RET_ALLOW);
+        for flags in
+            [libc::SIGCHLD, libc::CLONE_NEWUSER, 0x3d_0f00 | libc::CLONE_NEWNET, libc::CLONE_VFORK | libc::CLONE_VM]
+        {
+            assert_eq!(answer(libc::SYS_clone, flags as u64), no, "{flags:#x}");
+        }
+        for (family, expected) in [
+            (libc::AF_INET, libc::SECCOMP_RET_ALLOW),
+            (libc::AF_INET6, libc::SECCOMP_RET_ALLOW),
+            (libc::AF_UNIX, no),
+            (libc::AF_NETLINK, no),
+            (libc::AF_PACKET, no),
+            (libc::AF_VSOCK, no),
+        ] {
+            assert_eq!(answer(libc::SYS_socket, family as u64), expected, "{family}");
+        }
+        for call in
+            [libc::SYS_openat, libc::SYS_execve, libc::SYS_ioctl, libc::SYS_bind, libc::SYS_listen, libc::SYS_kill]
+        {
+            assert_ne!(answer(call, 0), libc::SECCOMP_RET_ALLOW, "{call}");
+        }
     }
 
     proptest! {

@@ -10,6 +10,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::egress::{PORT as EGRESS_PORT, target::Allowed};
+
 /// Memory that a program gets when nobody says how much, bytes.
 pub const DEFAULT_MEMORY: u64 = 512 << 20;
 /// Processes and threads that a program gets when nobody says how many.
@@ -20,6 +22,8 @@ pub const DEFAULT_OPEN_FILES: u64 = 1024;
 pub const DEFAULT_TMP: u64 = 64 << 20;
 /// The smallest memory limit: below it not even the jail's own first process fits.
 pub(crate) const SMALLEST_MEMORY: u64 = 4 << 20;
+/// Processes and threads that a program with an egress proxy has at least: the jail's first, its own, the proxy, a connection.
+const LEAST_PIDS_WITH_PROXY: u32 = 4;
 /// Mounts that one jail may declare.
 pub(crate) const MOST_MOUNTS: usize = 512;
 
@@ -202,6 +206,7 @@ impl Spec {
                 return bad(mount.target.display().to_string(), "a writable mount contradicts read-only");
             }
         }
+        self.network.check(self.limits.pids)?;
         let limits = &self.limits;
         if limits.memory < SMALLEST_MEMORY {
             return bad(format!("memory {}", limits.memory), "4 MiB is the least");
@@ -214,6 +219,27 @@ impl Spec {
         }
         if limits.open_files < 8 || limits.open_files > 1 << 20 {
             return bad(format!("open files {}", limits.open_files), "a number from 8 to 1048576");
+        }
+        Ok(())
+    }
+}
+
+impl Network {
+    fn check(&self, pids: u32) -> Result<(), BadSpec> {
+        let bad = |what: String, why| Err(BadSpec { what, why });
+        Allowed::new(&self.allow)?;
+        if !self.allow.is_empty() && pids < LEAST_PIDS_WITH_PROXY {
+            return bad(format!("pids {pids}"), "4 is the least where destinations are allowed: the proxy counts too");
+        }
+        let Some(Inbound { socket, port }) = &self.inbound else { return Ok(()) };
+        if !socket.is_absolute() || socket.as_os_str().as_encoded_bytes().contains(&0) {
+            return bad(socket.display().to_string(), "the socket's path is absolute");
+        }
+        if *port == 0 {
+            return bad("port 0".to_owned(), "a port is a number from 1 to 65535");
+        }
+        if !self.allow.is_empty() && *port == EGRESS_PORT {
+            return bad(format!("port {port}"), "it is the egress proxy's own in the jail");
         }
         Ok(())
     }
@@ -252,6 +278,31 @@ mod tests {
         spec.check().unwrap();
         spec.read_only = true;
         assert!(spec.check().is_err());
+    }
+
+    #[test]
+    fn a_network_that_cannot_be_is_told_before_anything_is_made() {
+        let mut spec = Spec::new("/bin/true");
+        spec.network.allow.push(HostPort { host: "example.com".to_owned(), port: 443 });
+        spec.network.inbound = Some(Inbound { socket: PathBuf::from("/run/x.sock"), port: 80 });
+        spec.check().unwrap();
+        let broken = |change: fn(&mut Spec)| {
+            let mut spec = spec.clone();
+            change(&mut spec);
+            spec.check().is_err()
+        };
+        assert!(broken(|spec| spec.network.allow[0].host = "0.0.0.0".to_owned()));
+        assert!(broken(|spec| spec.network.allow[0].host = "example.com.".to_owned()));
+        assert!(broken(|spec| spec.network.allow[0].port = 0));
+        assert!(broken(|spec| spec.network.allow = vec![spec.network.allow[0].clone(); 257]));
+        assert!(broken(|spec| spec.limits.pids = 3));
+        let inbound = |spec: &mut Spec, socket: &str, port| {
+            spec.network.inbound = Some(Inbound { socket: PathBuf::from(socket), port });
+            spec.check().is_err()
+        };
+        assert!(inbound(&mut spec, "x.sock", 80));
+        assert!(inbound(&mut spec, "/x.sock", 0));
+        assert!(inbound(&mut spec, "/x.sock", EGRESS_PORT));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use osvm_jail::{HostPort, Mount};
+use osvm_jail::{HostPort, Inbound, Mount};
 use osvm_model::{IsolationRequest, parse_size};
 
 /// Runs one program, isolated from the host, and gives back its output and exit code.
@@ -33,9 +33,12 @@ pub(crate) struct Args {
     /// Sets a variable of its environment; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
-    /// Lets it reach this destination; not built yet, so refused with exit 3
+    /// Lets it reach this destination, a name or an address, through a proxy (set in its HTTP_PROXY and kin); may be repeated
     #[arg(long, value_name = "HOST:PORT", value_parser = destination)]
     pub(crate) allow: Vec<HostPort>,
+    /// Joins a unix socket, made for the run, to the TCP port on which it listens; with its own network this is the only way in
+    #[arg(long, value_name = "SOCKET:PORT", value_parser = publication)]
+    pub(crate) publish: Option<Inbound>,
     /// Gives it nothing to write to: no /tmp, no writable mount
     #[arg(long)]
     pub(crate) read_only: bool,
@@ -91,13 +94,17 @@ fn variable(text: &str) -> Result<(String, String), String> {
 }
 
 fn destination(text: &str) -> Result<HostPort, String> {
-    let wrong = "a destination is HOST:PORT, as in api.mainnet-beta.solana.com:443";
-    let (host, port) = text.rsplit_once(':').ok_or(wrong)?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    if host.is_empty() {
-        return Err(wrong.to_owned());
+    HostPort::parse(text).map_err(|error| format!("{} (as in api.mainnet-beta.solana.com:443)", error.why))
+}
+
+fn publication(text: &str) -> Result<Inbound, String> {
+    let (socket, port) = text.rsplit_once(':').ok_or("a publication is SOCKET:PORT, as in ./web.sock:8080")?;
+    let port = port.parse().ok().filter(|port| *port != 0).ok_or("a port is a number from 1 to 65535")?;
+    if socket.is_empty() {
+        return Err("a publication is SOCKET:PORT, as in ./web.sock:8080".to_owned());
     }
-    Ok(HostPort { host: host.to_owned(), port: port.parse().map_err(|_| wrong.to_owned())? })
+    let socket = std::path::absolute(socket).map_err(|error| error.to_string())?;
+    Ok(Inbound { socket, port })
 }
 
 #[cfg(test)]
@@ -121,6 +128,19 @@ mod tests {
     #[test]
     fn an_address_of_ip_version_6_stands_in_brackets() {
         assert_eq!(destination("[::1]:80"), Ok(HostPort { host: "::1".to_owned(), port: 80 }));
+        assert!(destination("::1:80").is_err());
         assert!(destination("example.com").is_err());
+        assert!(destination("169.254.169.254:80").is_ok());
+        assert!(destination("0.0.0.0:80").is_err());
+    }
+
+    #[test]
+    fn a_publication_is_a_socket_and_a_port() {
+        let published = publication("/run/a:b.sock:8080").unwrap();
+        assert_eq!((published.socket, published.port), (PathBuf::from("/run/a:b.sock"), 8080));
+        assert!(publication("web.sock:80").unwrap().socket.is_absolute());
+        for text in ["/run/x.sock", "/run/x.sock:", "/run/x.sock:0", ":80", "/run/x.sock:65536"] {
+            assert!(publication(text).is_err(), "{text}");
+        }
     }
 }

@@ -77,7 +77,7 @@ fn start(args: &Args) -> Result<Outcome, Failure> {
             timeout: args.timeout,
             ..Limits::default()
         },
-        network: Network { allow: args.allow.clone(), inbound: None },
+        network: Network { allow: args.allow.clone(), inbound: args.publish.clone() },
     };
     let output = if args.output == Format::Json { Output::Capture } else { Output::Inherit };
     Ok(run(&spec, output)?)

@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, io::Write};
 
-use osvm_jail::{Captured, End, Error, Outcome};
+use osvm_jail::{Captured, Egress, End, Error, Outcome};
 use osvm_model::{
     IsolationLevel,
     api::{ErrorBody, SCHEMA},
@@ -28,6 +28,8 @@ pub(crate) struct Run<'a> {
     /// Bytes of output beyond the limit, which are not in stdout and stderr.
     output_lost: u64,
     resources: Resources,
+    /// What the egress proxy refused; none without --allow.
+    egress: Option<&'a Egress>,
 }
 
 #[derive(Debug, Serialize)]
@@ -38,7 +40,7 @@ struct Resources {
 }
 
 impl<'a> Run<'a> {
-    pub(crate) fn new(program: &'a str, outcome: &Outcome) -> Self {
+    pub(crate) fn new(program: &'a str, outcome: &'a Outcome) -> Self {
         let (exit, signal) = match outcome.end {
             End::Exited(code) => (Some(code), None),
             End::Signalled(signal) => (None, Some(signal)),
@@ -61,6 +63,7 @@ impl<'a> Run<'a> {
                 cpu_ms: outcome.used.cpu.map(|cpu| cpu.as_secs_f64() * 1e3),
                 memory_peak_bytes: outcome.used.memory_peak,
             },
+            egress: outcome.egress.as_ref(),
         }
     }
 }

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use osvm_model::{EventKind, InstanceState, ServiceSpec, handover::Role};
+use osvm_model::{
+    EventKind, InstanceState, ServiceSpec,
+    handover::{ENV_SOLE, Role},
+};
 use osvm_runtime::{Exit, Process, StartSpec};
 
 use crate::{
@@ -50,15 +53,25 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// Starts an instance of the revision.
-    pub(crate) fn start(ctx: &Context, new: &NewInstance, revision: &Revision, role: Role) -> Result<Self, LiveError> {
+    /// Starts an instance of the revision. `sole`: no other instance can lead, so that it may go on with a state that was handed over.
+    pub(crate) fn start(
+        ctx: &Context,
+        new: &NewInstance,
+        revision: &Revision,
+        role: Role,
+        sole: bool,
+    ) -> Result<Self, LiveError> {
         let driver = osvm_runtime::driver(new.level)?;
         let record = ctx.store.add_instance(new)?;
         let uds = ctx.paths.instance_socket(record.id);
+        let mut env = revision.spec.env.clone();
+        if sole {
+            env.insert(ENV_SOLE.to_owned(), "true".to_owned());
+        }
         let start = StartSpec {
             program: ctx.paths.artifact(&revision.digest),
             args: revision.spec.args.clone(),
-            env: revision.spec.env.clone(),
+            env,
             uds: uds.clone(),
             state: ctx.paths.volume(&record.service, record.volume),
             generation: record.generation,
