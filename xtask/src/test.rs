@@ -74,6 +74,14 @@ pub(crate) fn run() -> Result<Counts> {
     Ok(counts)
 }
 
+/// The module of the tests that start VMs.
+const IN_A_VM: &str = "in_a_vm::";
+
+/// Whether VMs can be started here.
+fn has_kvm() -> bool {
+    std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
+}
+
 /// By cargo-nextest where it is there, else by cargo's own runner. Release, so that one build serves tests and binaries.
 fn rust() -> Result<Counts> {
     let mut counts = Counts::default();
@@ -85,6 +93,14 @@ fn rust() -> Result<Counts> {
         command.args(["test", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"]);
     }
     command.args(["--release", "--locked", "--workspace"]);
+    if !has_kvm() {
+        println!("not run: the tests that start VMs ({IN_A_VM}), as /dev/kvm is missing or closed to this user");
+        if nextest {
+            command.arg("-E").arg(format!("not test(/^{IN_A_VM}/)"));
+        } else {
+            command.args(["--", "--skip", IN_A_VM]);
+        }
+    }
     let read = if nextest { read_nextest } else { read_libtest };
     let ended_well = sh::watch(&mut command, |line| read(line, &mut counts))?;
     Ok(blame(counts, ended_well))

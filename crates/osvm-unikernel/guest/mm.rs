@@ -1,0 +1,418 @@
+//! The program's memory: which ranges it has, what backs them, and the answer to page faults.
+//!
+//! Pages come at the first touch. There is no fork, so an owned page has one owner.
+
+use alloc::{collections::BTreeMap, rc::Rc};
+use core::{ops::Bound, ptr};
+
+use crate::{
+    abi::{DIRECT_BASE, LIBOS_BASE, LIBOS_SPAN, PAGE},
+    cell::Global,
+    errno::{EINVAL, ENOMEM, Errno},
+    fs::Content,
+    phys,
+    pt::{self, NO_EXEC, OWNED, PRESENT, USER, WRITE},
+};
+
+/// Rights.
+pub const READ: u32 = 1;
+/// See above.
+pub const WRITABLE: u32 = 2;
+/// See above.
+pub const EXEC: u32 = 4;
+
+/// The program's addresses end here; the direct map lies below the upper part of them.
+const END: u64 = 0x7fff_ffff_f000;
+/// Lowest address of a mapping.
+const LOWEST: u64 = 0x1_0000;
+/// Pages that one fault brings, where they cost little: a fault costs more than clearing them.
+const AROUND: u64 = 32;
+/// The same of a file in the page cache, which needs no page of ours.
+const FILE_AROUND: u64 = 64;
+
+/// What a range's pages hold at first.
+#[derive(Clone)]
+pub enum Backing {
+    /// Zeroes.
+    Anonymous,
+    /// A file in the host's page cache, mapped at this guest-physical address: copied on write.
+    Host(u64),
+    /// A file of the guest from this offset; shared or copied.
+    File { file: Rc<Content>, offset: u64, shared: bool },
+}
+
+/// A range with one kind of content and rights.
+#[derive(Clone)]
+pub struct Area {
+    pub end: u64,
+    pub rights: u32,
+    pub backing: Backing,
+    /// For `/proc/self/maps`.
+    pub name: &'static str,
+}
+
+/// All ranges by their start.
+pub struct Mm {
+    pub areas: BTreeMap<u64, Area>,
+    /// Searches for room go down from here.
+    pub top: u64,
+    pub brk_start: u64,
+    pub brk: u64,
+    pub faults: u64,
+}
+
+/// The program's memory.
+pub static MM: Global<Mm> =
+    Global::new(Mm { areas: BTreeMap::new(), top: 0x7e00_0000_0000, brk_start: 0, brk: 0, faults: 0 });
+
+/// Up to the next page border.
+pub fn round_up(bytes: u64) -> u64 {
+    (bytes + PAGE - 1) & !(PAGE - 1)
+}
+
+fn entry_bits(rights: u32) -> u64 {
+    let mut bits = USER;
+    if rights & (READ | WRITABLE | EXEC) != 0 {
+        bits |= PRESENT;
+    }
+    if rights & WRITABLE != 0 {
+        bits |= WRITE;
+    }
+    if rights & EXEC == 0 {
+        bits |= NO_EXEC;
+    }
+    bits
+}
+
+fn later(backing: &Backing, by: u64) -> Backing {
+    match backing {
+        Backing::Anonymous => Backing::Anonymous,
+        Backing::Host(gpa) => Backing::Host(gpa + by),
+        Backing::File { file, offset, shared } => {
+            Backing::File { file: Rc::clone(file), offset: offset + by, shared: *shared }
+        }
+    }
+}
+
+/// Whether a range may be the program's.
+pub fn allowed(start: u64, len: u64) -> bool {
+    let Some(end) = start.checked_add(len) else { return false };
+    let clear = |from: u64, to: u64| end <= from || start >= to;
+    start >= LOWEST
+        && end <= END
+        && clear(LIBOS_BASE, LIBOS_BASE + LIBOS_SPAN)
+        && clear(DIRECT_BASE, DIRECT_BASE + crate::abi::DIRECT_SPAN)
+}
+
+impl Mm {
+    /// The area that holds an address.
+    pub fn find(&self, va: u64) -> Option<(u64, &Area)> {
+        self.areas.range(..=va).next_back().filter(|(_, area)| va < area.end).map(|(start, area)| (*start, area))
+    }
+
+    /// Room for `len` bytes, from the top down.
+    pub fn room(&self, len: u64, align: u64) -> Option<u64> {
+        let mut end = self.top;
+        for (start, area) in self.areas.range(..self.top).rev() {
+            if area.end <= end && end - area.end >= len {
+                let at = (end - len) & !(align - 1);
+                if at >= area.end {
+                    return Some(at);
+                }
+            }
+            end = end.min(*start);
+        }
+        let at = end.checked_sub(len)? & !(align - 1);
+        allowed(at, len).then_some(at)
+    }
+
+    /// Whether no area lies in a range.
+    pub fn is_free(&self, start: u64, len: u64) -> bool {
+        self.areas.range(..start + len).next_back().is_none_or(|(_, area)| area.end <= start)
+    }
+
+    /// Cuts areas so that one begins at `va`, if any spans it.
+    fn split(&mut self, va: u64) {
+        let Some((start, area)) = self.find(va) else { return };
+        if start == va {
+            return;
+        }
+        let mut upper = area.clone();
+        upper.backing = later(&area.backing, va - start);
+        if let Some(lower) = self.areas.get_mut(&start) {
+            lower.end = va;
+        }
+        self.areas.insert(va, upper);
+    }
+
+    /// Adds an area over free room; joins it to its like below.
+    pub fn add(&mut self, start: u64, len: u64, rights: u32, backing: Backing, name: &'static str) {
+        let end = start + len;
+        if matches!(backing, Backing::Anonymous)
+            && let Some((_, below)) = self.areas.range_mut(..start).next_back()
+            && below.end == start
+            && below.rights == rights
+            && below.name == name
+            && matches!(below.backing, Backing::Anonymous)
+        {
+            below.end = end;
+            return;
+        }
+        self.areas.insert(start, Area { end, rights, backing, name });
+    }
+
+    /// Takes a range away with its pages.
+    pub fn remove(&mut self, start: u64, len: u64) {
+        let end = start + len;
+        self.split(start);
+        self.split(end);
+        let mut dropped = false;
+        while let Some((&at, area)) = self.areas.range(start..end).next() {
+            dropped |= drop_pages(at, area.end);
+            self.areas.remove(&at);
+        }
+        if dropped {
+            pt::flush();
+        }
+    }
+
+    /// Changes rights. All of the range must be mapped.
+    pub fn protect(&mut self, start: u64, len: u64, rights: u32) -> Result<(), Errno> {
+        let end = start + len;
+        let mut at = start;
+        while at < end {
+            at = self.find(at).ok_or(ENOMEM)?.1.end;
+        }
+        self.split(start);
+        self.split(end);
+        for (_, area) in self.areas.range_mut(start..end) {
+            area.rights = rights;
+        }
+        let changed = update_rights(start, end, rights);
+        self.join(start);
+        self.join(end);
+        if changed {
+            pt::flush();
+        }
+        Ok(())
+    }
+
+    /// Joins the anonymous areas on both sides of `va` if they are alike.
+    fn join(&mut self, va: u64) {
+        let Some(upper) = self.areas.get(&va).cloned() else { return };
+        if let Some((_, lower)) = self.areas.range_mut(..va).next_back()
+            && lower.end == va
+            && lower.rights == upper.rights
+            && lower.name == upper.name
+            && matches!((&lower.backing, &upper.backing), (Backing::Anonymous, Backing::Anonymous))
+        {
+            lower.end = upper.end;
+            self.areas.remove(&va);
+        }
+    }
+
+    /// Answers a touch of `va`. False: the program may not do that.
+    pub fn fault(&mut self, va: u64, write: bool, exec: bool) -> bool {
+        let page = va & !(PAGE - 1);
+        let Some((start, area)) = self.find(page) else { return false };
+        let needed = if write { WRITABLE } else { READ | if exec { EXEC } else { WRITABLE | EXEC } };
+        if (exec && area.rights & EXEC == 0) || area.rights & needed == 0 {
+            return false;
+        }
+        let (end, rights, backing) = (area.end, area.rights, later(&area.backing, page - start));
+        self.faults += 1;
+        let old = pt::get(page);
+        if old & OWNED != 0 {
+            // Rights that were given since the processor last looked.
+            return old & PRESENT != 0;
+        }
+        match backing {
+            Backing::Anonymous => anonymous(page, start, end, rights),
+            Backing::Host(gpa) => host(page, end, gpa, rights, write, old),
+            Backing::File { file, offset, shared } => {
+                let Some((source, own)) = file.page(offset, shared && rights & WRITABLE != 0) else { return false };
+                if shared || (!write && !own) {
+                    let bits = entry_bits(if shared { rights } else { rights & !WRITABLE });
+                    pt::set(page, source | bits)
+                } else {
+                    copy(page, source, rights, old)
+                }
+            }
+        }
+    }
+
+    /// Gives the program its own copy of a page of a file that it may only read or execute, so that code can be rewritten.
+    pub fn own(&mut self, page: u64) -> bool {
+        let old = pt::get(page);
+        let Some((_, area)) = self.find(page) else { return false };
+        old & PRESENT != 0 && copy(page, pt::address(old), area.rights, old)
+    }
+
+    /// Makes `[va, va + len)` touchable for the library OS; false if the program itself could not.
+    pub fn ready(&mut self, va: u64, len: u64, write: bool) -> bool {
+        let Some(end) = va.checked_add(len) else { return false };
+        let mut page = va & !(PAGE - 1);
+        while page < end {
+            let entry = pt::get(page);
+            let fine = entry & PRESENT != 0 && (!write || entry & WRITE != 0) && allowed(page, PAGE);
+            if !fine && !self.fault(page, write, false) {
+                return false;
+            }
+            page += PAGE;
+        }
+        true
+    }
+
+    /// Grows or shrinks the heap of `brk`; the new end.
+    pub fn set_brk(&mut self, to: u64) -> u64 {
+        let (old, new) = (round_up(self.brk), round_up(to));
+        if to < self.brk_start || !allowed(self.brk_start, to - self.brk_start) {
+            return self.brk;
+        }
+        if new > old {
+            let taken = self.areas.range((Bound::Unbounded, Bound::Excluded(new))).next_back();
+            if taken.is_some_and(|(_, area)| area.end > old) || new - old > phys::available() {
+                return self.brk;
+            }
+            self.add(old, new - old, READ | WRITABLE, Backing::Anonymous, "[heap]");
+        } else if new < old {
+            self.remove(new, old - new);
+        }
+        self.brk = to;
+        to
+    }
+
+    /// Drops the content of anonymous pages: they read as zero again.
+    pub fn forget(&mut self, start: u64, len: u64) {
+        if drop_pages(start, start + len) {
+            pt::flush();
+        }
+    }
+
+    /// Moves or resizes a mapping.
+    pub fn remap(&mut self, old: u64, old_len: u64, new_len: u64, flags: u64, to: u64) -> Result<u64, Errno> {
+        const MAYMOVE: u64 = 1;
+        const FIXED: u64 = 2;
+        let (start, area) = self.find(old).ok_or(crate::errno::EFAULT)?;
+        let area = area.clone();
+        if area.end < old + old_len || old_len == 0 {
+            return Err(crate::errno::EFAULT);
+        }
+        let backing = later(&area.backing, old - start);
+        if flags & FIXED == 0 {
+            if new_len <= old_len {
+                self.remove(old + new_len, old_len - new_len);
+                return Ok(old);
+            }
+            let (from, more) = (old + old_len, new_len - old_len);
+            let next = self.areas.range(from..).next().map_or(END, |(at, _)| *at);
+            if area.end == from && next - from >= more && allowed(from, more) {
+                self.add(from, more, area.rights, later(&backing, old_len), area.name);
+                return Ok(old);
+            }
+            if flags & MAYMOVE == 0 {
+                return Err(ENOMEM);
+            }
+        }
+        let to = if flags & FIXED != 0 {
+            if to & (PAGE - 1) != 0 || !allowed(to, new_len) || (to < old + old_len && old < to + new_len) {
+                return Err(EINVAL);
+            }
+            self.remove(to, new_len);
+            to
+        } else {
+            self.room(new_len, PAGE).ok_or(ENOMEM)?
+        };
+        let mut moved = alloc::vec::Vec::new();
+        pt::update(old, old + old_len.min(new_len), |va, entry| {
+            moved.push((va - old + to, entry));
+            0
+        });
+        for (va, entry) in moved {
+            if !pt::set(va, entry) {
+                return Err(ENOMEM);
+            }
+        }
+        self.remove(old, old_len);
+        pt::flush();
+        self.add(to, new_len, area.rights, backing, area.name);
+        Ok(to)
+    }
+}
+
+/// Frees owned pages and clears entries; whether any was present.
+fn drop_pages(from: u64, to: u64) -> bool {
+    let mut any = false;
+    pt::update(from, to, |_, entry| {
+        any |= entry & PRESENT != 0;
+        if entry & OWNED != 0 {
+            phys::give(pt::address(entry), 0);
+        }
+        0
+    });
+    any
+}
+
+/// Changes the rights of pages; whether any was present.
+fn update_rights(from: u64, to: u64, rights: u32) -> bool {
+    let bits = entry_bits(rights);
+    let mut any = false;
+    pt::update(from, to, |_, entry| {
+        any |= entry & PRESENT != 0;
+        // A page of a file that is not owned is simply mapped again at its next touch.
+        if entry & OWNED == 0 { 0 } else { pt::address(entry) | OWNED | bits }
+    });
+    any
+}
+
+fn anonymous(page: u64, start: u64, end: u64, rights: u32) -> bool {
+    let window = page & !(AROUND * PAGE - 1);
+    let (from, to) = (window.max(start), (window + AROUND * PAGE).min(end));
+    let bits = entry_bits(rights) | OWNED;
+    let Some(first) = phys::page() else { return false };
+    if !pt::set(page, first | bits) {
+        return false;
+    }
+    let mut va = from;
+    while va < to {
+        if va != page && pt::get(va) == 0 {
+            match phys::used_before().or_else(phys::untouched) {
+                Some(more) => {
+                    pt::set(va, more | bits);
+                }
+                None => break,
+            }
+        }
+        va += PAGE;
+    }
+    true
+}
+
+fn host(page: u64, end: u64, gpa: u64, rights: u32, write: bool, old: u64) -> bool {
+    if write {
+        return copy(page, gpa, rights, old);
+    }
+    let bits = entry_bits(rights & !WRITABLE);
+    for n in 0..FILE_AROUND {
+        let va = page + n * PAGE;
+        if va >= end || (n > 0 && (pt::get(va) != 0 || va & (FILE_AROUND * PAGE - 1) == 0)) {
+            break;
+        }
+        if !pt::set(va, gpa + n * PAGE | bits) {
+            return n > 0;
+        }
+    }
+    true
+}
+
+/// Gives the program a page of its own with the content of another.
+fn copy(page: u64, source: u64, rights: u32, old: u64) -> bool {
+    let Some(own) = phys::page() else { return false };
+    // SAFETY: both are whole pages of guest-physical memory, and the new one is nobody else's.
+    unsafe { ptr::copy_nonoverlapping(phys::direct(source), phys::direct(own), PAGE as usize) };
+    let done = pt::set(page, own | entry_bits(rights) | OWNED);
+    if old & PRESENT != 0 {
+        pt::flush();
+    }
+    done
+}
