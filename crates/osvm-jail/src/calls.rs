@@ -280,7 +280,6 @@ pub const INIT: &[i64] = &[
     libc::SYS_setsockopt,
     libc::SYS_sendto,
     libc::SYS_recvfrom,
-    libc::SYS_fcntl,
 ];
 
 /// What the egress proxy needs once it is confined: sockets of the internet, threads, waiting, telling, ending. No call that opens a file or
