@@ -43,7 +43,7 @@ const CONN: u64 = 1 << 32;
 const PENDING: u64 = 1 << 63;
 
 fn conn_token(generation: u32, place: u32) -> EventData {
-    EventData::new_u64(CONN * u64::from(generation) | u64::from(place))
+    EventData::new_u64((CONN * u64::from(generation)) | u64::from(place))
 }
 
 /// Everything that can wake a guest.
