@@ -11,13 +11,15 @@ const BEGIN: &str = "<!-- lists: written by `cargo xtask lists` -->";
 const END: &str = "<!-- end of lists -->";
 
 /// A list: the file and the constants that hold it, the prefix of its entries, and its heading.
-const LISTS: [(&str, &[&str], &str, &str); 8] = [
+const LISTS: [(&str, &[&str], &str, &str); 10] = [
     (CALLS, &["SERVICE", "SERVICE_OLD"], "SYS_", "Allowed to a program"),
     (CALLS, &["INIT"], "SYS_", "Allowed to the jail's first process"),
     (CALLS, &["EGRESS"], "SYS_", "Allowed to the egress proxy"),
+    (CALLS, &["VMM", "VMM_OLD"], "SYS_", "Allowed to a VMM, the monitor of level `unikernel`"),
     (CALLS, &["FORBIDDEN"], "SYS_", "Answered with EPERM"),
     (CALLS, &["FATAL"], "SYS_", "Ends the program by SIGSYS"),
     (FILTERS, &["IOCTLS"], "", "Requests of ioctl; any other gets EPERM"),
+    (FILTERS, &["VMM_IOCTLS"], "", "Requests of ioctl of a VMM, KVM's but for the last; any other gets EPERM"),
     (FILTERS, &["PRCTLS"], "", "Options of prctl; any other gets EPERM"),
     (FILTERS, &["FAMILIES"], "", "Families of socket and socketpair; any other gets EPERM"),
 ];
@@ -67,7 +69,12 @@ fn entries<'a>(source: &'a str, constant: &str) -> Option<Vec<&'a str>> {
     let (_, rest) = source.split_once(&format!("pub const {constant}: &["))?;
     let (list, _) = rest.split_once("= &[")?.1.split_once("];")?;
     let code = list.lines().map(|line| line.split("//").next().unwrap_or_default());
-    Some(code.flat_map(|line| line.split(',')).filter_map(|entry| entry.trim().strip_prefix("libc::")).collect())
+    Some(code.flat_map(|line| line.split(',')).filter_map(name).collect())
+}
+
+/// `read` of ` module::read`.
+fn name(entry: &str) -> Option<&str> {
+    entry.trim().rsplit("::").next().filter(|name| !name.is_empty())
 }
 
 /// Lines of at most 130 characters.

@@ -324,6 +324,80 @@ pub const EGRESS: &[i64] = &[
     libc::SYS_shutdown,
 ];
 
+/// What a VMM needs: its own start, KVM, memory, two threads, the files and the socket that it was given. `ioctl`, `clone`, `socket` and
+/// `prctl` with a look at their arguments: see [`crate::seccomp`].
+pub const VMM: &[i64] = &[
+    // The dynamic linker's and the C library's start.
+    libc::SYS_execve,
+    libc::SYS_brk,
+    libc::SYS_set_tid_address,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_getrandom,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_prlimit64,
+    libc::SYS_pread64,
+    libc::SYS_newfstatat,
+    libc::SYS_fstat,
+    // The program, the image, standard input and output.
+    libc::SYS_openat,
+    libc::SYS_statx,
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_close,
+    libc::SYS_fcntl,
+    // KVM, and the guest's memory.
+    libc::SYS_ioctl,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    // The ticker, and what the two threads say to each other.
+    libc::SYS_clone,
+    libc::SYS_futex,
+    libc::SYS_gettid,
+    libc::SYS_getpid,
+    libc::SYS_tgkill,
+    libc::SYS_sigaltstack,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_prctl,
+    libc::SYS_clock_nanosleep,
+    // Where the clock is not answered without a call.
+    libc::SYS_clock_gettime,
+    // Waiting, and connections.
+    libc::SYS_signalfd4,
+    libc::SYS_ppoll,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_socket,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_connect,
+    libc::SYS_accept4,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_shutdown,
+    libc::SYS_unlinkat,
+    libc::SYS_restart_syscall,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// The same calls by their older names, where the machine has them.
+#[cfg(target_arch = "x86_64")]
+pub const VMM_OLD: &[i64] =
+    &[libc::SYS_arch_prctl, libc::SYS_access, libc::SYS_poll, libc::SYS_epoll_wait, libc::SYS_unlink];
+
+/// The same calls by their older names, where the machine has them.
+#[cfg(not(target_arch = "x86_64"))]
+pub const VMM_OLD: &[i64] = &[];
+
 /// Answered with `EPERM`.
 pub const FORBIDDEN: &[i64] = &[
     // Mounts and roots.

@@ -24,6 +24,7 @@ use crate::{
     egress,
     error::{At, Error},
     inbound,
+    kvm::ENV_KVM,
     lockdown::{self, HostProc},
     root::{self, MappedOwner},
     seccomp::Filter,
@@ -67,6 +68,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) inbound: Option<(UnixListener, u16)>,
     /// Where the egress proxy waits for its listener.
     pub(crate) handover: Option<OwnedFd>,
+    /// KVM, for a VMM.
+    pub(crate) kvm: Option<OwnedFd>,
 }
 
 /// Becomes the first process of a jail.
@@ -132,6 +135,7 @@ fn live(plan: &mut Plan<'_>) -> Result<(), Error> {
     rustix::stdio::dup2_stdout(&null).at("letting go of stdout")?;
     rustix::stdio::dup2_stderr(&null).at("letting go of stderr")?;
     drop(null);
+    drop(plan.kvm.take());
     let listener = plan.inbound.take();
     let mut kept = vec![plan.status.as_raw_fd(), plan.control.as_raw_fd(), signals.as_raw_fd()];
     kept.extend(listener.as_ref().map(|(listener, _)| listener.as_raw_fd()));
@@ -206,11 +210,15 @@ fn prepare(plan: &Plan<'_>) -> Result<Execute, Error> {
     let text = |text: &str| CString::new(text).map_err(std::io::Error::from).at("passing arguments");
     let argv = spec.argv.iter().map(|arg| text(arg)).collect::<Result<_, _>>()?;
     let proxy = egress::environment(spec);
-    let env = spec.env.iter().chain(proxy.iter().map(|(name, value)| (name, value)));
+    let kvm = plan.kvm.as_ref().map(|kvm| (ENV_KVM.to_owned(), kvm.as_raw_fd().to_string()));
+    let env = spec.env.iter().chain(proxy.iter().chain(&kvm).map(|(name, value)| (name, value)));
     let env = env.map(|(name, value)| text(&format!("{name}={value}"))).collect::<Result<_, _>>()?;
     let program = text(&path_text(&spec.program)?)?;
     sys::default_signals().at("resetting signals")?;
     sys::close_range(3, u32::MAX, true).at("closing files")?;
+    if let Some(kvm) = &plan.kvm {
+        rustix::io::fcntl_setfd(kvm, rustix::io::FdFlags::empty()).at("handing KVM on")?;
+    }
     Ok((program, argv, env))
 }
 

@@ -19,7 +19,7 @@ use crate::{
     egress::{self, Egress, Told},
     error::{At, Error},
     init::{self, Message, Plan},
-    owner,
+    kvm, owner,
     seccomp::{Filter, Kind},
     spec::Spec,
     sys::{self, Fork},
@@ -90,7 +90,9 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
     handed(output)?;
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     let root = uid.is_root();
-    let (service, first) = (Filter::new(Kind::Service), Filter::new(Kind::Init));
+    let kvm = spec.kvm.then(kvm::take).transpose()?;
+    let program = if spec.kvm { Kind::Vmm } else { Kind::Service };
+    let (service, first) = (Filter::new(program), Filter::new(Kind::Init));
     let groups = Groups::find()?;
     let (id, group) = groups.claim(&spec.limits)?;
     let user = root.then_some(id.number);
@@ -154,11 +156,12 @@ pub fn run(spec: &Spec, output: Output) -> Result<Outcome, Error> {
                 control: control_in,
                 inbound: inbound.map(crate::door::Door::into_listener),
                 handover,
+                kvm,
             })
         }
         Fork::Parent { pidfd, .. } => pidfd,
     };
-    drop((status_out, control_in, owners, entrance, handover));
+    drop((status_out, control_in, owners, entrance, handover, kvm));
     let jail = Jail { pidfd: jail, reaped: false };
     let pipes = captured.map(|((stdout, _), (stderr, _))| (stdout, stderr));
     let watch = Watch { jail, status: status_in, control: control_out, signals, pipes, began };

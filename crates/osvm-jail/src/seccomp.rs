@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use crate::{
     bpf::{self, Answer, Condition, Program, Verdict},
     calls,
+    kvm::requests,
 };
 
 /// Terminal and file requests that a program may make. No `TIOCSTI`, `TIOCLINUX`, `TIOCSETD` or `TIOCSCTTY`.
@@ -26,6 +27,30 @@ pub const IOCTLS: &[u64] = &[
     libc::SIOCGIFADDR,
     libc::SIOCGIFINDEX,
 ];
+
+/// Requests that a VMM may make.
+pub const VMM_IOCTLS: &[u32] = &[
+    requests::CREATE_VM,
+    requests::CHECK_EXTENSION,
+    requests::GET_VCPU_MMAP_SIZE,
+    requests::GET_SUPPORTED_CPUID,
+    requests::CREATE_VCPU,
+    requests::SET_USER_MEMORY_REGION,
+    requests::RUN,
+    requests::GET_REGS,
+    requests::SET_REGS,
+    requests::GET_SREGS,
+    requests::SET_SREGS,
+    requests::GET_MSRS,
+    requests::SET_MSRS,
+    requests::SET_CPUID2,
+    requests::GET_TSC_KHZ,
+    requests::SET_XCRS,
+    FIONBIO,
+];
+
+/// `O_NONBLOCK`, as a standard library sets it.
+const FIONBIO: u32 = libc::FIONBIO as u32;
 
 /// Options of `prctl` that a program may use.
 pub const PRCTLS: &[i32] = &[
@@ -76,6 +101,8 @@ pub enum Kind {
     Init,
     /// The egress proxy.
     Egress,
+    /// A VMM.
+    Vmm,
 }
 
 /// The filter of one kind of process.
@@ -98,6 +125,7 @@ fn verdicts(kind: Kind) -> BTreeMap<u32, Verdict> {
         Kind::Service => (calls::SERVICE, calls::SERVICE_OLD),
         Kind::Init => (calls::INIT, &[][..]),
         Kind::Egress => (calls::EGRESS, &[][..]),
+        Kind::Vmm => (calls::VMM, calls::VMM_OLD),
     };
     let all = |calls: &'static [i64], answer| {
         calls.iter().filter_map(move |call| Some((u32::try_from(*call).ok()?, Verdict::Always(answer))))
@@ -110,6 +138,7 @@ fn verdicts(kind: Kind) -> BTreeMap<u32, Verdict> {
         Kind::Service => harmful(),
         Kind::Init => Vec::new(),
         Kind::Egress => harmful_of_proxy(),
+        Kind::Vmm => harmful_of_vmm(),
     };
     for (call, list) in harmful {
         let Ok(call) = u32::try_from(call) else { continue };
@@ -126,6 +155,18 @@ fn harmful_of_proxy() -> Vec<(i64, Vec<Condition>)> {
     let families = [libc::AF_INET, libc::AF_INET6].map(|family| Condition::IsNot(0, family.cast_unsigned()));
     let thread = THREADS.map(|flags| Condition::IsNot(0, flags));
     vec![(libc::SYS_socket, families.to_vec()), (libc::SYS_clone, thread.to_vec())]
+}
+
+/// The same for a VMM: it asks for what a monitor needs of KVM, has unix sockets, and starts threads.
+fn harmful_of_vmm() -> Vec<(i64, Vec<Condition>)> {
+    let requests = VMM_IOCTLS.iter().map(|request| Condition::IsNot(1, *request));
+    vec![
+        (libc::SYS_ioctl, requests.collect()),
+        (libc::SYS_prctl, vec![Condition::IsNot(0, libc::PR_SET_NAME.cast_unsigned())]),
+        (libc::SYS_socket, vec![Condition::IsNot(0, libc::AF_UNIX.cast_unsigned())]),
+        (libc::SYS_clone, THREADS.map(|flags| Condition::IsNot(0, flags)).to_vec()),
+        (libc::SYS_prlimit64, vec![Condition::IsNotZero(2)]),
+    ]
 }
 
 /// What gets `EPERM`: the harmful forms of calls that are allowed otherwise.

@@ -50,6 +50,9 @@ pub struct Spec {
     /// Whether there is a `/proc` of the jail's own processes (`subset=pid`). None by default.
     #[serde(default)]
     pub proc: bool,
+    /// Whether it is a VMM: it gets KVM, open, under the number in [`ENV_KVM`](crate::ENV_KVM), and a VMM's list of system calls.
+    #[serde(default)]
+    pub kvm: bool,
     /// What it may use up.
     #[serde(default)]
     pub limits: Limits,
@@ -158,6 +161,7 @@ impl Spec {
             mounts: Vec::new(),
             read_only: false,
             proc: false,
+            kvm: false,
             limits: Limits::default(),
             network: Network::default(),
         }

@@ -7,6 +7,7 @@
 
 mod args;
 mod report;
+mod unikernel;
 
 use std::{
     collections::BTreeMap,
@@ -30,9 +31,9 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let as_json = args.output == Format::Json;
     match start(&args) {
-        Ok(outcome) => {
+        Ok((level, outcome)) => {
             if as_json {
-                json(&Run::new(&args.command[0], &outcome));
+                json(&Run::new(&args.command[0], level, &outcome));
             } else if outcome.timed_out {
                 eprintln!("note: it ran longer than --timeout and was ended");
             } else if outcome.oom {
@@ -55,14 +56,21 @@ fn code(outcome: &Outcome) -> u8 {
     }
 }
 
-fn start(args: &Args) -> Result<Outcome, Failure> {
-    level(args.isolation)?;
+fn start(args: &Args) -> Result<(IsolationLevel, Outcome), Failure> {
+    let output = if args.output == Format::Json { Output::Capture } else { Output::Inherit };
+    let level = level(args.isolation)?;
+    let spec = if level == IsolationLevel::Unikernel { unikernel::spec(args)? } else { spec(args)? };
+    Ok((level, run(&spec, output)?))
+}
+
+/// The jail of level `process`.
+fn spec(args: &Args) -> Result<Spec, Failure> {
     let program = find(&args.command[0], args)?;
     let mut mounts = args.mount.clone();
     mounts.extend(closure(&program, &args.mount)?);
     let mut env = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
     env.extend(args.env.iter().cloned());
-    let spec = Spec {
+    Ok(Spec {
         program,
         argv: args.command.clone(),
         env,
@@ -70,6 +78,7 @@ fn start(args: &Args) -> Result<Outcome, Failure> {
         mounts,
         read_only: args.read_only,
         proc: args.proc,
+        kvm: false,
         limits: Limits {
             memory: args.memory,
             cpus: args.cpus,
@@ -78,20 +87,21 @@ fn start(args: &Args) -> Result<Outcome, Failure> {
             ..Limits::default()
         },
         network: Network { allow: args.allow.clone(), inbound: args.publish.clone() },
-    };
-    let output = if args.output == Format::Json { Output::Capture } else { Output::Inherit };
-    Ok(run(&spec, output)?)
+    })
 }
 
 /// Exactly the level that was asked for, or a refusal. `auto` is told on stderr.
-fn level(request: IsolationRequest) -> Result<(), Failure> {
+fn level(request: IsolationRequest) -> Result<IsolationLevel, Failure> {
     match request {
-        IsolationRequest::Level(IsolationLevel::Process) => Ok(()),
+        IsolationRequest::Level(level @ (IsolationLevel::Process | IsolationLevel::Unikernel)) => Ok(level),
         IsolationRequest::Auto => {
-            eprintln!("isolation process (auto: the strongest level of this version; it shares the host's kernel)");
-            Ok(())
+            eprintln!(
+                "isolation process (auto: it shares the host's kernel; level unikernel does not run every program yet, and is taken when \
+                 asked for)"
+            );
+            Ok(IsolationLevel::Process)
         }
-        IsolationRequest::Level(level @ (IsolationLevel::Microvm | IsolationLevel::Unikernel)) => Err(Failure {
+        IsolationRequest::Level(level @ IsolationLevel::Microvm) => Err(Failure {
             lines: vec![
                 format!("level {level} is not available on this host"),
                 "this version of osvm has no driver for it".to_owned(),
@@ -108,7 +118,7 @@ fn level(request: IsolationRequest) -> Result<(), Failure> {
 }
 
 /// The program's path, as the jail will see it.
-fn find(name: &str, args: &Args) -> Result<PathBuf, Failure> {
+pub(crate) fn find(name: &str, args: &Args) -> Result<PathBuf, Failure> {
     let path = Path::new(name);
     if name.contains('/') {
         let covered = args.mount.iter().any(|mount| path.starts_with(&mount.target));

@@ -40,7 +40,7 @@ struct Resources {
 }
 
 impl<'a> Run<'a> {
-    pub(crate) fn new(program: &'a str, outcome: &'a Outcome) -> Self {
+    pub(crate) fn new(program: &'a str, isolation: IsolationLevel, outcome: &'a Outcome) -> Self {
         let (exit, signal) = match outcome.end {
             End::Exited(code) => (Some(code), None),
             End::Signalled(signal) => (None, Some(signal)),
@@ -49,7 +49,7 @@ impl<'a> Run<'a> {
         Self {
             schema: SCHEMA,
             program,
-            isolation: IsolationLevel::Process,
+            isolation,
             uid: outcome.uid,
             exit,
             signal,

@@ -71,7 +71,11 @@ pub fn driver(level: IsolationLevel) -> Result<&'static dyn Driver, Refused> {
         }
         IsolationLevel::Microvm | IsolationLevel::Unikernel => Err(Refused {
             level,
-            reason: "this version of osvm has no driver for it".to_owned(),
+            reason: match level {
+                IsolationLevel::Unikernel => "this version runs no services at it yet, only programs (osvm run)",
+                _ => "this version of osvm has no driver for it",
+            }
+            .to_owned(),
             help: "choose `--isolation process` (weaker: shares the host's kernel)".to_owned(),
         }),
     }

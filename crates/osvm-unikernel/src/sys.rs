@@ -17,9 +17,28 @@ use std::{
 };
 
 use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
-use kvm_ioctls::VmFd;
+use kvm_ioctls::{Kvm, VmFd};
 
 use crate::abi::{Boot, Clock, Cpu};
+
+/// The variable in which a jail tells the number of the descriptor of KVM, which it has opened: there is no `/dev/kvm` in a jail.
+const ENV_KVM: &str = "OSVM_KVM_FD";
+
+/// KVM: the descriptor that was handed on, or the device.
+pub(crate) fn kvm() -> io::Result<Kvm> {
+    let Some(number) = std::env::var_os(ENV_KVM) else {
+        return Kvm::new().map_err(|error| io::Error::from_raw_os_error(error.errno()));
+    };
+    let number = number.to_str().and_then(|number| number.parse::<i32>().ok()).filter(|number| *number > 2);
+    let number = number.ok_or_else(|| io::Error::other(format!("{ENV_KVM} is no descriptor's number")))?;
+    // SAFETY: plain numbers; the descriptor is looked at, not taken.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it, nobody else owns it.
+    Ok(unsafe { Kvm::from_raw_fd(copy) })
+}
 
 /// Numbers, and structures of numbers without gaps that matter: any bits are a value.
 ///

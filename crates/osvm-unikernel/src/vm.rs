@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kvm_ioctls::{Kvm, VcpuExit};
+use kvm_ioctls::VcpuExit;
 
 use crate::{
     abi::{self, Boot, Mapped, PAGE, UNKNOWN, VERSION, boot_flags, gpa, hypercall},
@@ -119,7 +119,7 @@ fn refused(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> Error {
 }
 
 fn make(spec: &Spec) -> Result<Vm, Error> {
-    let kvm = Kvm::new().map_err(|error| Error::NoKvm(io::Error::from_raw_os_error(error.errno())))?;
+    let kvm = crate::sys::kvm().map_err(Error::NoKvm)?;
     let vm = kvm.create_vm().map_err(refused("make a VM"))?;
     let mut memory = Memory::new(vm, spec.memory)?;
     let open = |path: &PathBuf| File::open(path).map_err(|source| Error::File { path: path.clone(), source });
@@ -359,5 +359,5 @@ impl Vm {
 
 /// Whether KVM is there for this user; else why not.
 pub fn available() -> Result<(), Error> {
-    Kvm::new().map(drop).map_err(|error| Error::NoKvm(io::Error::from_raw_os_error(error.errno())))
+    crate::sys::kvm().map(drop).map_err(Error::NoKvm)
 }

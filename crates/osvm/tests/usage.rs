@@ -67,7 +67,7 @@ fn an_isolation_level_that_is_not_there_is_refused_with_3_and_starts_nothing() {
         (&alone.join("osvm"), "process", "there is no osvm-jail"),
         (&beside_a_broken_one.join("osvm"), "process", "no namespaces here"),
         (&whole, "microvm", "no driver"),
-        (&whole, "unikernel", "no driver"),
+        (&whole, "unikernel", "no services"),
     ] {
         let args = ["rpc", "local", "--isolation", level, "--artifact", "/bin/true"];
         let ended = ended(world.program(osvm, &args).env("PATH", "/usr/bin:/bin").output().unwrap());

@@ -51,7 +51,7 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     findings.extend(osvm_runtime::pieces().into_iter().map(piece));
     findings.extend(levels());
     findings.extend([program("localnet", true), program("program", false)]);
-    findings.extend([program("jail", false), program("run", false)]);
+    findings.extend([program("jail", false), program("run", false), program("unikernel", false)]);
     findings.push(state_dir(&context.state_dir));
     findings.push(match daemon {
         Ok(daemon) => finding("daemon", Verdict::Yes, format!("version {}, process {}", daemon.version, daemon.pid)),

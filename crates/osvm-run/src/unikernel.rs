@@ -1,0 +1,85 @@
+//! Level `unikernel`: the program in a VM without a kernel, and the VM's monitor, `osvm-unikernel`, in a jail.
+//!
+//! The jail holds the monitor, the program's file, and nothing else. What the guest may do is the monitor's business; what is left to one
+//! that breaks the monitor is the VMM's list of system calls.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use osvm_jail::{Limits, Mount, Spec, closure};
+
+use crate::{args::Args, report::Failure};
+
+/// Where the monitor lies in the jail.
+const MONITOR: &str = "/osvm/unikernel";
+/// Memory of the monitor itself, and of the file pages that it maps, bytes.
+const BESIDES: u64 = 64 << 20;
+
+/// The monitor's jail, with the program as its argument.
+pub(crate) fn spec(args: &Args) -> Result<Spec, Failure> {
+    let options: [(&str, bool); 6] = [
+        ("--mount", !args.mount.is_empty()),
+        ("--allow", !args.allow.is_empty()),
+        ("--publish", args.publish.is_some()),
+        ("--proc", args.proc),
+        ("--read-only", args.read_only),
+        ("--cwd", args.cwd != Path::new("/")),
+    ];
+    if let Some((name, _)) = options.iter().find(|(_, given)| *given) {
+        return Err(Failure {
+            lines: vec![format!("{name} does not work at level unikernel in this version")],
+            help: Some("leave it out, or choose --isolation process (weaker: shares the host's kernel)".to_owned()),
+            exit: 2,
+        });
+    }
+    let monitor = monitor()?;
+    let program = crate::find(&args.command[0], args)?;
+    let mut mounts = closure(&monitor, &[])?;
+    for mount in mounts.iter_mut().filter(|mount| mount.target == monitor) {
+        mount.target = PathBuf::from(MONITOR);
+    }
+    // What the monitor's own libraries are, the program does not see: it is alone in its VM.
+    if !mounts.iter().any(|mount| mount.target == program) {
+        mounts.push(Mount { source: program.clone(), target: program.clone(), writable: false, owned: true });
+    }
+    let mut argv = vec!["osvm-unikernel".to_owned(), "run".to_owned(), "--memory".to_owned(), args.memory.to_string()];
+    for (name, value) in &args.env {
+        argv.extend(["--env".to_owned(), format!("{name}={value}")]);
+    }
+    argv.extend(["--".to_owned(), program.display().to_string()]);
+    argv.extend_from_slice(&args.command[1..]);
+    Ok(Spec {
+        argv,
+        mounts,
+        read_only: true,
+        kvm: true,
+        limits: Limits {
+            memory: args.memory.saturating_add(BESIDES),
+            cpus: args.cpus,
+            pids: args.pids,
+            timeout: args.timeout,
+            tmp: 0,
+            ..Limits::default()
+        },
+        ..Spec::new(MONITOR)
+    })
+}
+
+/// `osvm-unikernel`, beside this program or in PATH.
+fn monitor() -> Result<PathBuf, Failure> {
+    let own = env::current_exe().ok();
+    let beside = own.iter().filter_map(|own| own.parent()).map(Path::to_owned);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found =
+        beside.chain(env::split_paths(&path)).map(|folder| folder.join("osvm-unikernel")).find(|file| file.is_file());
+    found.ok_or_else(|| Failure {
+        lines: vec![
+            "level unikernel is not available: the program was not run".to_owned(),
+            "there is no osvm-unikernel beside osvm-run or in PATH".to_owned(),
+        ],
+        help: Some("build it: cargo build --release -p osvm-unikernel".to_owned()),
+        exit: 3,
+    })
+}
