@@ -1,6 +1,6 @@
 //! An HTTP server on a tokio runtime of several threads, for the tests and benches to run in a VM. Nothing in it knows that it is in one.
 //!
-//! `http [PORT]`: says `ready` on standard output once it listens. Answers `/hello`, `/size/BYTES`, `/work` (on a blocking thread),
+//! `http [PORT]`: says `ready` on standard output once it listens. Answers `/hello`, `/size/BYTES`, `/work/MILLIONS` (of steps, on a blocking thread),
 //! `/sleep/MILLISECONDS`, and echoes what is posted to `/echo`. On SIGTERM it leaves with code 0.
 #![forbid(unsafe_code)]
 
@@ -22,7 +22,8 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
         Some("size") => Bytes::from(vec![b'x'; number as usize]),
         Some("work") => {
             let sum =
-                tokio::task::spawn_blocking(|| (0..10_000_000u64).fold(0, |sum, n| sum ^ n.wrapping_mul(n))).await;
+                tokio::task::spawn_blocking(move || (0..number * 1_000_000).fold(0, |sum, n| sum ^ n.wrapping_mul(n)))
+                    .await;
             Bytes::from(sum.unwrap_or(0).to_string())
         }
         Some("sleep") => {

@@ -92,6 +92,7 @@ fn memory_ends_at_its_limit_and_comes_back_when_freed() {
         r#"#include <stdlib.h>
            #include <string.h>
            #include <sys/mman.h>
+           #include <unistd.h>
            int main() {
                /* 40 times 32 MiB fit into 64 MiB only if they are given back. */
                for (int i = 0; i < 40; i++) {
@@ -100,6 +101,7 @@ fn memory_ends_at_its_limit_and_comes_back_when_freed() {
                    memset(p, i, 32 << 20);
                    munmap(p, 32 << 20);
                }
+               write(1, "reused", 6);
                char *p = malloc(256 << 20);
                if (p) memset(p, 1, 256 << 20);
                return 2;
@@ -107,7 +109,7 @@ fn memory_ends_at_its_limit_and_comes_back_when_freed() {
     );
     let ran = run_with(&program.path, &["--memory", "64M"], &[]);
     // What does not fit is found out at the touch, as on Linux, and ends the program as the kernel would.
-    assert_eq!(ran.code, Some(128 + 9), "{ran:?}");
+    assert_eq!((ran.code, ran.out.as_str()), (Some(128 + 9), "reused"), "{ran:?}");
     assert!(ran.err.contains("out of memory: 64 MiB"), "{}", ran.err);
 }
 
