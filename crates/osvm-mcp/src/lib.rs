@@ -41,5 +41,8 @@
 
 #![forbid(unsafe_code)]
 
-pub mod clients;
+pub mod client;
 pub mod config;
+pub mod launch;
+pub mod version;
+pub mod wire;
