@@ -43,6 +43,10 @@
 
 pub mod client;
 pub mod config;
+pub mod gateway;
+pub mod import;
 pub mod launch;
+pub mod pins;
+pub mod serve;
 pub mod version;
 pub mod wire;

@@ -34,3 +34,14 @@ pub fn add_meta(params: &mut Value) {
     meta["io.modelcontextprotocol/clientCapabilities"] = json!({});
     meta["io.modelcontextprotocol/clientInfo"] = own_info();
 }
+
+/// Puts on a result what the modern version wants on it.
+pub fn complete(method: &str, result: &mut Value) {
+    result["resultType"] = json!("complete");
+    let cacheable = method.ends_with("/list") || method == "resources/read" || method == "server/discover";
+    // The gateway is not told of changes, so nothing may be kept.
+    if cacheable {
+        result["ttlMs"] = json!(0);
+        result["cacheScope"] = json!("private");
+    }
+}
