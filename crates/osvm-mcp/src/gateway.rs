@@ -140,7 +140,7 @@ impl Gateway {
     async fn resource(&self, mut params: Value) -> Result<Value, RpcError> {
         let asked = params["uri"].as_str().unwrap_or_default().to_owned();
         let unknown = || RpcError::new(INVALID_PARAMS, format!("there is no resource {asked:?}"));
-        let plain = if self.prefixed { asked.strip_prefix(SCHEME).ok_or_else(unknown)? } else { &asked };
+        let plain = if self.prefixed { asked.strip_prefix(SCHEME).ok_or_else(unknown)? } else { asked.as_str() };
         let (server, inner) = self.inside(plain, "/").ok_or_else(unknown)?;
         let slot = self.slots.get(server).ok_or_else(unknown)?;
         params["uri"] = json!(inner);
