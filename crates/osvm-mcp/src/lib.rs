@@ -4,14 +4,13 @@
 //!
 //! Three parts, each of which can be read by itself:
 //!
-//! - **Configuration** ([`config`], [`clients`]): `mcp.toml` declares each server: its command, and what it may read, write, reach and use
-//!   up. What is not declared is not there. The configurations of MCP clients are read, and written (with a backup) so that the client
-//!   starts `osvm mcp serve` and nothing else.
+//! - **Configuration** ([`config`], [`import`]): `mcp.toml` declares each server: its command, and what it may read, write, reach and use
+//!   up. What is not declared is not there. Commands are taken over from the configuration of an MCP client, permissions are not.
 //! - **A server's process** ([`launch`], [`client`], [`wire`]): `osvm-mcp` starts itself again as the jail's monitor, which must have
 //!   a single thread. The monitor reads one specification from its stdin, byte for byte as long as it was told, and the rest of
 //!   stdin is the server's. JSON-RPC goes over stdin and stdout, a message a line. stderr is the server's log.
-//! - **The gateway** ([`gateway`], [`serve`], [`http`]): clients of 2026-07-28 and of 2025-11-25 and 2025-06-18 on one side, servers of any of them on
-//!   the other. A server's version is found out once a process: `server/discover` first, `initialize` if that is refused or not
+//! - **The gateway** ([`gateway`], [`pins`], [`serve`]): clients of 2026-07-28, 2025-11-25 and 2025-06-18 on one side, servers of any of them
+//!   on the other. A server's version is found out once a process: `server/discover` first, `initialize` if that is refused or not
 //!   answered. Inside there is one form, a method with parameters and a result; what differs between the versions is added and
 //!   taken away at the edges ([`version`]).
 //!
@@ -28,14 +27,14 @@
 //! | a server ends during a call | an error for each open call; the next call starts it again. No call is sent twice |
 //! | no answer within the call's time | an error; the server is told by `notifications/cancelled` |
 //! | a line that is too long, or nested too deeply | the server is ended: its stream cannot be trusted to be in step any more |
-//! | a line that is no JSON-RPC message | it is skipped and counted; too many end the server |
+//! | a line that is no JSON-RPC message | it is skipped and counted; after too many the server is not listened to |
 //! | an answer to a call that is not open | it is thrown away |
 //! | a tool's description is not the approved one | the tool is not listed and not called, until it is approved |
 //! | a tool that is not on the allow-list | it is not listed, and a call is refused without asking the server |
 //!
 //! # What it does not do
 //!
-//! Only level `process`. No remote servers, no npx or uvx (their installation needs a phase of its own), no secrets but plain environment
+//! Only level `process`. No HTTP endpoint, no remote servers, no npx or uvx (their installation needs a phase of its own), no secrets but plain environment
 //! variables, no sampling, elicitation or roots from a server to a client (a server that asks gets "method not found"), no
 //! subscriptions, no progress to the client.
 
