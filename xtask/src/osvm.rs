@@ -4,9 +4,9 @@ use std::{os::unix::process::CommandExt, process::Command};
 
 use crate::sh::{self, Result};
 
-/// The packages whose binaries `osvm rpc local`, `osvm program` and `osvm run` need. Not the workspace: that would double the build.
-pub(crate) const PACKAGES: [&str; 6] =
-    ["osvm", "osvm-jail", "osvm-localnet", "osvm-program", "osvm-run", "osvm-unikernel"];
+/// The packages whose binaries `osvm rpc local`, `osvm program`, `osvm mcp` and `osvm run` need. Not the workspace: that would double the build.
+pub(crate) const PACKAGES: [&str; 7] =
+    ["osvm", "osvm-jail", "osvm-localnet", "osvm-mcp", "osvm-program", "osvm-run", "osvm-unikernel"];
 
 /// Replaces this process by `osvm`, so that signals and the exit code are its own.
 pub(crate) fn run(args: &[String]) -> Result<()> {

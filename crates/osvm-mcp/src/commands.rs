@@ -88,7 +88,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
             let is_held = |tool: &Value| sorted.held.iter().any(|name| tool["name"] == name.as_str());
             print(&listed.into_iter().filter(|tool| is_held(tool) == held).collect())?;
             if !held && !sorted.held.is_empty() {
-                eprintln!("note: held until they are approved: {}", sorted.held.join(", "));
+                eprintln!("note: held until they are approved: {}", launch::plain(&sorted.held.join(", ")));
             }
         }
         Command::Approve { name } => {

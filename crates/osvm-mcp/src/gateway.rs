@@ -96,7 +96,7 @@ impl Gateway {
         for (name, slot) in &self.slots {
             match self.running(name, slot).await {
                 Ok(running) => all.extend(running.tools.iter().cloned().map(|tool| self.outside(name, "name", tool))),
-                Err(error) => eprintln!("note: the tools of {name} are left out: {}", words(&error)),
+                Err(error) => eprintln!("note: the tools of {name} are left out: {}", launch::plain(&words(&error))),
             }
         }
         all
@@ -111,7 +111,7 @@ impl Gateway {
                 Ok(found) => all.extend(found.into_iter().map(|entry| self.outside(name, key, entry))),
                 // A server that has none of this kind.
                 Err(Error::Refused(error)) if error.code == METHOD_NOT_FOUND => {}
-                Err(error) => eprintln!("note: {field} of {name} are left out: {}", words(&error)),
+                Err(error) => eprintln!("note: {field} of {name} are left out: {}", launch::plain(&words(&error))),
             }
         }
         all
@@ -169,7 +169,7 @@ impl Gateway {
         };
         let sorted = self.pins.sort(name, tools).map_err(|error| launch::Error::Declared(words(&error)))?;
         if !sorted.held.is_empty() {
-            let held = sorted.held.join(", ");
+            let held = launch::plain(&sorted.held.join(", "));
             eprintln!("note: {name}: new or changed since they were approved, and held: {held}");
             eprintln!("  help: look at them with `osvm mcp tools {name} --held`, then `osvm mcp approve {name}`");
         }

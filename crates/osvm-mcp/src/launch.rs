@@ -169,3 +169,8 @@ pub(crate) fn words(error: &dyn std::error::Error) -> String {
     }
     line
 }
+
+/// Without control characters, so that what a server says cannot steer a terminal.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {}", failure.line);
+            eprintln!("error: {}", osvm_mcp::launch::plain(&failure.line));
             ExitCode::from(failure.exit)
         }
     }
