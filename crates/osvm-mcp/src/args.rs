@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Rm { name: String },
     /// Adds the servers of a client's configuration (JSON with mcpServers), without any permission
     Import { file: PathBuf },
+    /// Writes a client's configuration so that it goes through osvm, and keeps a backup beside it
+    Export { file: PathBuf },
     /// Prints the JSON schema of the configuration
     Schema,
     /// Lists a server's tools

@@ -79,6 +79,13 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
             }
             config.save(&path)?;
         }
+        Command::Export { file } => {
+            // `osvm` stands beside this program, or is found by the client.
+            let beside = env::current_exe()?.with_file_name("osvm");
+            let osvm = if beside.is_file() { beside } else { PathBuf::from("osvm") };
+            let backup = import::export(&file, &config, &osvm)?;
+            eprintln!("{} goes through osvm; as it was: {}", file.display(), backup.display());
+        }
         Command::Tools { name, held } => {
             let connection = connect(config.server(&name)?).await?;
             let listed = connection.list("tools/list", "tools", limit(config.server(&name)?)).await;

@@ -1,13 +1,18 @@
-//! Servers from the configuration of an MCP client: JSON with `mcpServers`, as Claude Desktop and Cursor have it.
+//! The configuration of an MCP client: JSON with `mcpServers`, as Claude Desktop and Cursor have it.
 //!
 //! Only the command, its arguments and its environment are taken. The client gave the server everything; here it gets no
 //! permission until somebody writes one down.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
-use crate::config::{self, Error, Server, check_name};
+use crate::config::{self, Config, Error, Server, check_name};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -39,7 +44,7 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Server>, Error> {
     let mut servers = BTreeMap::new();
     for (given, entry) in file.mcp_servers {
         let failed = |why: String| Error::Server { name: given.clone(), why };
-        let name: String = given.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
+        let name = own_name(&given);
         check_name(&name).map_err(failed)?;
         let program =
             entry.command.ok_or_else(|| failed("it has no command: remote servers are not supported".to_owned()))?;
@@ -50,6 +55,57 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Server>, Error> {
         }
     }
     Ok(servers)
+}
+
+fn own_name(given: &str) -> String {
+    given.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect()
+}
+
+/// Writes a client's file so that it starts `osvm mcp serve` in place of its servers, and gives the name of the backup. What else is in
+/// the file stays.
+///
+/// # Errors
+/// When a server of the file is not declared here with the same command (it would be lost), or a file cannot be written: then the
+/// client's file is as it was.
+pub fn export(path: &Path, config: &Config, osvm: &Path) -> Result<PathBuf, Error> {
+    for (name, server) in read(path)? {
+        if config.server(&name)?.command != server.command {
+            return Err(Error::Server {
+                name,
+                why: "another command is declared here than in the client's file".to_owned(),
+            });
+        }
+    }
+    let text = config::read(path)?.unwrap_or_default();
+    let mut file: Value =
+        serde_json::from_str(&text).map_err(|error| Error::Syntax { path: path.to_owned(), why: error.to_string() })?;
+    let osvm = osvm.display().to_string();
+    file["mcpServers"] = json!({ "osvm": { "command": osvm, "args": ["mcp", "serve"] } });
+    let backup = back_up(path)?;
+    config::replace(path, format!("{file:#}\n").as_bytes())?;
+    Ok(backup)
+}
+
+/// Copies a file beside itself, under a name that nothing has yet.
+fn back_up(path: &Path) -> Result<PathBuf, Error> {
+    for number in 1..=999 {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".before-osvm-{number}"));
+        let backup = PathBuf::from(name);
+        if backup.exists() {
+            continue;
+        }
+        // A copy has the file's mode: it may hold secrets.
+        return match fs::copy(path, &backup) {
+            Ok(_) => Ok(backup),
+            Err(source) => Err(Error::File { what: "write", path: backup, source }),
+        };
+    }
+    Err(Error::File {
+        what: "back up",
+        path: path.to_owned(),
+        source: io::Error::other("there are 999 backups already"),
+    })
 }
 
 #[cfg(test)]
@@ -69,5 +125,23 @@ mod tests {
         assert_eq!(servers, BTreeMap::from([("my-files".to_owned(), expected)]));
         std::fs::write(&path, r#"{"mcpServers":{"far":{"url":"https://example.com/mcp"}}}"#).unwrap();
         assert!(read(&path).is_err());
+    }
+    #[test]
+    fn an_export_loses_no_server_and_keeps_a_backup() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("claude.json");
+        let text = r#"{"theme":1,"mcpServers":{"a":{"command":"/x"}}}"#;
+        fs::write(&path, text).unwrap();
+        let mut config = Config::default();
+        assert!(export(&path, &config, Path::new("/bin/osvm")).is_err(), "the server is not declared");
+        config.servers.insert("a".to_owned(), Server::new(vec!["/y".to_owned()]));
+        assert!(export(&path, &config, Path::new("/bin/osvm")).is_err(), "it is declared with another command");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        config.servers.insert("a".to_owned(), Server::new(vec!["/x".to_owned()]));
+        let backup = export(&path, &config, Path::new("/bin/osvm")).unwrap();
+        assert_eq!(fs::read_to_string(backup).unwrap(), text);
+        let file: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        let osvm = json!({ "command": "/bin/osvm", "args": ["mcp", "serve"] });
+        assert_eq!(file, json!({ "theme": 1, "mcpServers": { "osvm": osvm } }));
     }
 }
