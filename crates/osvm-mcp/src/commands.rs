@@ -93,7 +93,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
             let listed = listed?;
             let sorted = pins.sort(&name, listed.clone())?;
             let is_held = |tool: &Value| sorted.held.iter().any(|name| tool["name"] == name.as_str());
-            print(&listed.into_iter().filter(|tool| is_held(tool) == held).collect())?;
+            print(&listed.into_iter().filter(|tool| is_held(tool) == held).collect::<Value>())?;
             if !held && !sorted.held.is_empty() {
                 eprintln!("note: held until they are approved: {}", launch::plain(&sorted.held.join(", ")));
             }
