@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Which crates of the house a crate may import. A crate that is not here may not exist.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("osvm-model", &[]),
     ("osvm-vsock", &["osvm-model"]),
     ("osvm-runtime", &["osvm-model", "osvm-vsock"]),
@@ -25,6 +25,8 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("osvm-solana", &["osvm-model", "osvm-vsock"]),
     ("osvm-program", &["osvm-model", "osvm-vsock", "osvm-solana"]),
     ("osvm", &["osvm-model", "osvm-vsock", "osvm-runtime", "osvm-gateway", "osvm-control", "osvm-solana"]),
+    ("osvm-audit", &[]),
+    ("osvm-audit-cli", &["osvm-model", "osvm-audit", "osvm-solana"]),
     ("osvm-testkit", &["osvm-model", "osvm-vsock", "osvm-gateway", "osvm-control"]),
     ("osvm-bench", &["osvm-model", "osvm-vsock"]),
     ("xtask", &[]),

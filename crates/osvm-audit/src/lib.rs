@@ -1,0 +1,40 @@
+//! A static auditor for Solana programs: Anchor, native and Pinocchio.
+//!
+//! It works on facts, not on names: for each instruction handler, what is known of each account before each use.
+//! It runs nothing, builds nothing and opens no connection.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod report;
+mod rule;
+
+pub use error::Error;
+pub use report::{
+    Confidence, Edit, Finding, Location, NotAnalysed, Options, Program, Report, Severity, Span, Step, Suppressed,
+};
+pub use rule::Rule;
+
+/// All rules, sorted by id.
+#[must_use]
+pub fn rules() -> &'static [Rule] {
+    &[]
+}
+
+/// The rule of this id, whatever the case of its letters.
+#[must_use]
+pub fn rule(id: &str) -> Option<&'static Rule> {
+    rules().iter().find(|rule| rule.id.eq_ignore_ascii_case(id))
+}
+
+/// Audits what lies under the root.
+///
+/// # Errors
+/// [`Error::Root`] if the root can't be read, [`Error::NoSuchRule`] if an unknown rule is asked for.
+pub fn analyse(options: &Options) -> Result<Report, Error> {
+    std::fs::metadata(&options.root).map_err(|source| Error::Root { path: options.root.clone(), source })?;
+    if let Some(unknown) = options.only.iter().find(|id| rule(id).is_none()) {
+        return Err(Error::NoSuchRule { rule: unknown.clone() });
+    }
+    Ok(Report::default())
+}
