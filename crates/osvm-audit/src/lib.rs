@@ -8,6 +8,7 @@
 mod error;
 mod report;
 mod rule;
+mod syntax;
 
 pub use error::Error;
 pub use report::{
