@@ -6,8 +6,11 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod index;
+mod interp;
 mod report;
 mod rule;
+mod source;
 mod syntax;
 
 pub use error::Error;
