@@ -114,8 +114,11 @@ impl<'a> Index<'a> {
                 }
             },
         };
-        let mut fitting: Vec<(usize, (At, &'a Function))> =
-            found.iter().filter(|(_, function)| fits(function)).map(|(at, function)| (at.0, (*at, *function))).collect();
+        let mut fitting: Vec<(usize, (At, &'a Function))> = found
+            .iter()
+            .filter(|(_, function)| fits(function))
+            .map(|(at, function)| (at.0, (*at, *function)))
+            .collect();
         // A file is a module too: `transfer::process` is `process` in transfer.rs or transfer/mod.rs.
         if let Some(qualifier) = qualifier
             && fitting.len() > 1

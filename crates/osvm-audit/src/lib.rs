@@ -5,14 +5,18 @@
 
 #![forbid(unsafe_code)]
 
+mod analyse;
+mod detect;
 mod error;
 mod index;
 mod interp;
+mod model;
 mod report;
 mod rule;
 mod source;
 mod syntax;
 
+pub use analyse::Session;
 pub use error::Error;
 pub use report::{
     Confidence, Edit, Finding, Location, NotAnalysed, Options, Program, Report, Severity, Span, Step, Suppressed,
@@ -22,7 +26,9 @@ pub use rule::Rule;
 /// All rules, sorted by id.
 #[must_use]
 pub fn rules() -> &'static [Rule] {
-    &[]
+    static RULES: std::sync::LazyLock<Vec<Rule>> =
+        std::sync::LazyLock::new(|| detect::ALL.iter().map(|detector| *detector.rule).collect());
+    &RULES
 }
 
 /// The rule of this id, whatever the case of its letters.
@@ -36,9 +42,5 @@ pub fn rule(id: &str) -> Option<&'static Rule> {
 /// # Errors
 /// [`Error::Root`] if the root can't be read, [`Error::NoSuchRule`] if an unknown rule is asked for.
 pub fn analyse(options: &Options) -> Result<Report, Error> {
-    std::fs::metadata(&options.root).map_err(|source| Error::Root { path: options.root.clone(), source })?;
-    if let Some(unknown) = options.only.iter().find(|id| rule(id).is_none()) {
-        return Err(Error::NoSuchRule { rule: unknown.clone() });
-    }
-    Ok(Report::default())
+    Session::new().analyse(options)
 }

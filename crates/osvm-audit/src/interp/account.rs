@@ -86,8 +86,8 @@ fn wrapper(ty: &Ty) -> Option<(Wrapper, Option<Name>)> {
         name if is_raw(name) => (Wrapper::Raw, None),
         "Signer" => (Wrapper::Signer, None),
         "SystemAccount" => (Wrapper::SystemAccount, None),
-        "Account" | "InterfaceAccount" | "AccountLoader" | "LazyAccount" | "Loader" | "ProgramAccount" | "CpiAccount"
-        | "Migration" | "BorshAccount" | "CpiState" | "ProgramState" => (Wrapper::Typed, inner),
+        "Account" | "InterfaceAccount" | "AccountLoader" | "LazyAccount" | "Loader" | "ProgramAccount"
+        | "CpiAccount" | "Migration" | "BorshAccount" | "CpiState" | "ProgramState" => (Wrapper::Typed, inner),
         "Program" | "Interface" => (Wrapper::Program, inner),
         "Sysvar" => (Wrapper::Sysvar, inner),
         _ => return None,
@@ -146,7 +146,11 @@ impl<'a> Run<'a> {
         let account = Account {
             wrapper,
             ty: inner,
-            writable: attr.has("mut") || attr.has("init") || attr.has("init_if_needed") || attr.has("zero") || ty.by_mut
+            writable: attr.has("mut")
+                || attr.has("init")
+                || attr.has("init_if_needed")
+                || attr.has("zero")
+                || ty.by_mut
                 || field.ty.by_mut,
             init: attr.has("init") || attr.has("zero"),
             init_if_needed: attr.has("init_if_needed"),
@@ -347,7 +351,6 @@ impl<'a> Run<'a> {
     pub(super) fn is_anchor(&self) -> bool {
         self.framework == Framework::Anchor
     }
-
 }
 
 fn last_name(expr: &crate::syntax::Expr) -> Option<Name> {

@@ -9,8 +9,25 @@ use crate::{
 
 /// Types whose functions read no account's content, although bytes of one go in.
 const NO_STATE: [&str; 19] = [
-    "Pubkey", "Address", "Cursor", "Vec", "Box", "Ref", "RefMut", "Rc", "Arc", "String", "Some", "Ok", "Err", "Seed",
-    "Signer", "AccountMeta", "Hash", "Cell", "RefCell",
+    "Pubkey",
+    "Address",
+    "Cursor",
+    "Vec",
+    "Box",
+    "Ref",
+    "RefMut",
+    "Rc",
+    "Arc",
+    "String",
+    "Some",
+    "Ok",
+    "Err",
+    "Seed",
+    "Signer",
+    "AccountMeta",
+    "Hash",
+    "Cell",
+    "RefCell",
 ];
 
 impl<'a> Run<'a> {
@@ -151,7 +168,14 @@ impl<'a> Run<'a> {
     }
 
     /// Runs a function in place. None if it is too deep or already running.
-    pub(super) fn follow(&mut self, at: At, function: &'a Function, receiver: Option<V>, args: &[V], span: Span) -> Option<V> {
+    pub(super) fn follow(
+        &mut self,
+        at: At,
+        function: &'a Function,
+        receiver: Option<V>,
+        args: &[V],
+        span: Span,
+    ) -> Option<V> {
         if self.frames.len() > DEEPEST || self.frames.iter().any(|frame| frame.at == Some(at)) {
             return None;
         }
@@ -254,7 +278,10 @@ impl<'a> Run<'a> {
             _ => false,
         };
         if args.iter().any(|arg| takes(self, *arg)) {
-            let generic = matches!(&*function.name, "try_from" | "process" | "new" | "from" | "handle" | "handler" | "execute" | "run");
+            let generic = matches!(
+                &*function.name,
+                "try_from" | "process" | "new" | "from" | "handle" | "handler" | "execute" | "run"
+            );
             self.groups[group].name = match &function.self_ty {
                 Some(ty) if generic => ty.name.to_string(),
                 _ => function.name.to_string(),
@@ -272,14 +299,23 @@ impl<'a> Run<'a> {
                 _ => None,
             },
             ("next_account_infos", [iter, ..]) => Some(*iter),
-            ("find_program_address" | "try_find_program_address" | "derive_program_address" | "try_derive_program_address", [seeds, ..]) => {
+            (
+                "find_program_address"
+                | "try_find_program_address"
+                | "derive_program_address"
+                | "try_derive_program_address",
+                [seeds, ..],
+            ) => {
                 let seeds = self.seeds(*seeds);
                 let pda = self.arena.add(Node::Pda(seeds, None));
                 self.emit(Action::FindPda { pda }, span);
                 let bump = self.arena.add(Node::Bump(pda));
                 Some(self.arena.add(Node::Tuple(vec![pda, bump])))
             }
-            ("create_program_address" | "checked_create_program_address" | "create_with_seed_unchecked", [seeds, ..]) => {
+            (
+                "create_program_address" | "checked_create_program_address" | "create_with_seed_unchecked",
+                [seeds, ..],
+            ) => {
                 let mut seeds = self.seeds(*seeds);
                 let bump = seeds.pop().map(|bump| self.single(bump));
                 let pda = self.arena.add(Node::Pda(seeds, bump));
@@ -295,8 +331,15 @@ impl<'a> Run<'a> {
                 Some(pda)
             }
             (
-                "invoke" | "invoke_signed" | "invoke_unchecked" | "invoke_signed_unchecked" | "slice_invoke"
-                | "slice_invoke_signed" | "invoke_with_bounds" | "invoke_signed_with_bounds" | "invoke_with_slice"
+                "invoke"
+                | "invoke_signed"
+                | "invoke_unchecked"
+                | "invoke_signed_unchecked"
+                | "slice_invoke"
+                | "slice_invoke_signed"
+                | "invoke_with_bounds"
+                | "invoke_signed_with_bounds"
+                | "invoke_with_slice"
                 | "invoke_signed_with_slice",
                 [instruction, infos, rest @ ..],
             ) if self.index.function(self.file(), path).is_none() || qualifier == "program" || qualifier == "cpi" => {
@@ -324,7 +367,9 @@ impl<'a> Run<'a> {
                 let state = self.arena.add(Node::State(account, ty));
                 Some(self.arena.add(Node::Res(state, vec![(eq, true)])))
             }
-            ("try_from" | "try_from_unchecked", [account, ..]) if matches!(qualifier, "Signer" | "Program" | "Sysvar" | "Interface") => {
+            ("try_from" | "try_from_unchecked", [account, ..])
+                if matches!(qualifier, "Signer" | "Program" | "Sysvar" | "Interface") =>
+            {
                 let account = self.arena.account(*account)?;
                 let info = self.arena.add(Node::Info(account));
                 let fact = if qualifier == "Signer" {
@@ -336,7 +381,9 @@ impl<'a> Run<'a> {
                 };
                 Some(self.arena.add(Node::Res(info, vec![(fact, true)])))
             }
-            (name, [account, ..]) if name.starts_with("create_program_account") || name.starts_with("create_account_with_bump") => {
+            (name, [account, ..])
+                if name.starts_with("create_program_account") || name.starts_with("create_account_with_bump") =>
+            {
                 // pina's makers of program accounts: they derive, pay for and allocate the account.
                 let number = self.arena.account(*account)?;
                 let bump = name.contains("with_bump").then(|| values.last().copied()).flatten();
@@ -351,7 +398,13 @@ impl<'a> Run<'a> {
                 let parts = vec![to];
                 let ty = types.first().map(|ty| ty.name.clone());
                 self.emit(
-                    Action::Cpi { name: "create_program_account".into(), program: None, parts, data: Vec::new(), seeds: None },
+                    Action::Cpi {
+                        name: "create_program_account".into(),
+                        program: None,
+                        parts,
+                        data: Vec::new(),
+                        seeds: None,
+                    },
                     span,
                 );
                 let canonical = self.arena.add(Node::Bump(pda));
@@ -361,7 +414,10 @@ impl<'a> Run<'a> {
             }
             ("from_ref", [inner]) => Some(*inner),
             ("from" | "new_from_array" | "new" | "try_from" | "as_ref" | "from_slice", [inner])
-                if matches!(qualifier, "Pubkey" | "Address" | "Seed" | "Signer" | "AccountMeta" | "Some" | "Ref" | "Box" | "Rc") =>
+                if matches!(
+                    qualifier,
+                    "Pubkey" | "Address" | "Seed" | "Signer" | "AccountMeta" | "Some" | "Ref" | "Box" | "Rc"
+                ) =>
             {
                 Some(*inner)
             }
@@ -371,7 +427,10 @@ impl<'a> Run<'a> {
                 Some(*key)
             }
             ("map" | "filter_map", [inner, _]) if qualifier == "Ref" || qualifier == "RefMut" => Some(*inner),
-            ("take" | "replace" | "swap" | "drop" | "size_of_val" | "black_box" | "unlikely" | "likely", [inner, ..]) => Some(*inner),
+            (
+                "take" | "replace" | "swap" | "drop" | "size_of_val" | "black_box" | "unlikely" | "likely",
+                [inner, ..],
+            ) => Some(*inner),
             ("eq" | "pubkey_eq" | "address_eq" | "fast_eq", [a, b]) => {
                 let (a, b) = (self.as_key(*a), self.as_key(*b));
                 self.emit(Action::Compare { left: a, right: b }, span);
@@ -383,7 +442,8 @@ impl<'a> Run<'a> {
                 Some(self.arena.add(Node::Call("sol_memcmp".into(), vec![a, b])))
             }
             ("sol_memset" | "sol_memcpy" | "sol_memmove" | "memset" | "copy_nonoverlapping", [target, value, ..]) => {
-                let (target, value) = if &**last == "copy_nonoverlapping" { (*value, *target) } else { (*target, *value) };
+                let (target, value) =
+                    if &**last == "copy_nonoverlapping" { (*value, *target) } else { (*target, *value) };
                 if let Some(account) = self.arena.data_of(target) {
                     self.emit(Action::WriteData { account, value: Some(value) }, span);
                 }
@@ -437,7 +497,8 @@ impl<'a> Run<'a> {
                     || name.contains("create_account")
                     || name.contains("create_associated");
                 let first = args.first().copied();
-                let program = first.filter(|first| !fixed && matches!(self.arena.get(*first), Node::Prop(Prop::Key, _)));
+                let program =
+                    first.filter(|first| !fixed && matches!(self.arena.get(*first), Node::Prop(Prop::Key, _)));
                 let roles = args.iter().skip(usize::from(program.is_some()));
                 for (place, v) in roles.enumerate() {
                     if self.arena.account(*v).is_some() {
@@ -471,7 +532,8 @@ impl<'a> Run<'a> {
     fn unfollowed(&mut self, path: &[Name], types: &[Ty], values: Vec<V>, span: Span) -> V {
         let path = self.index.full_path(self.file(), path);
         let Some(last) = path.last() else { return self.unknown() };
-        let name: Name = path.iter().rev().take(2).rev().map(|name| &**name).collect::<Vec<_>>().join("::").as_str().into();
+        let name: Name =
+            path.iter().rev().take(2).rev().map(|name| &**name).collect::<Vec<_>>().join("::").as_str().into();
         if values.is_empty() {
             let last = last.clone();
             let v = self.arena.add(Node::Path(path));
@@ -482,7 +544,11 @@ impl<'a> Run<'a> {
         let qualifier = path.len().checked_sub(2).and_then(|at| path.get(at)).cloned();
         let reads = reads_state(last);
         let account = values.first().and_then(|first| match self.arena.get(*first) {
-            Node::Info(account) | Node::Account(account) if last.starts_with("from_account") || last.starts_with("load") => Some(*account),
+            Node::Info(account) | Node::Account(account)
+                if last.starts_with("from_account") || last.starts_with("load") =>
+            {
+                Some(*account)
+            }
             _ => self.arena.data_of(*first),
         });
         if let Some(account) = account
@@ -495,7 +561,10 @@ impl<'a> Run<'a> {
                 self.emit(Action::Deserialize { account, ty: ty.clone(), how: last.clone() }, span);
                 let state = self.arena.add(Node::State(account, ty.clone()));
                 // Token accounts of pinocchio's crates look at the owner, unless they are told not to.
-                if last.starts_with("from_account") && !last.contains("unchecked") && matches!(&*ty, "TokenAccount" | "Mint" | "Multisig") {
+                if last.starts_with("from_account")
+                    && !last.contains("unchecked")
+                    && matches!(&*ty, "TokenAccount" | "Mint" | "Multisig")
+                {
                     let owner = self.arena.prop(Prop::Owner, account);
                     let token = self.path(&["token", "ID"]);
                     let eq = self.arena.eq(owner, token);
@@ -531,7 +600,9 @@ impl<'a> Run<'a> {
                 self.arena.add(Node::Unit)
             }
             "require_eq" | "require_keys_eq" | "assert_eq" | "assert_keys_eq" => self.require_pair(args, true, span),
-            "require_neq" | "require_keys_neq" | "assert_ne" | "assert_keys_neq" => self.require_pair(args, false, span),
+            "require_neq" | "require_keys_neq" | "assert_ne" | "assert_keys_neq" => {
+                self.require_pair(args, false, span)
+            }
             "require_gt" | "require_gte" => {
                 if let [a, b, ..] = args {
                     let (a, b) = (self.eval(a), self.eval(b));
@@ -569,7 +640,8 @@ impl<'a> Run<'a> {
                 self.arena.add(Node::Call(format!("{name}!").as_str().into(), args))
             }
             _ => {
-                let checks = ["require", "assert", "ensure", "check", "verify"].iter().any(|start| name.starts_with(start));
+                let checks =
+                    ["require", "assert", "ensure", "check", "verify"].iter().any(|start| name.starts_with(start));
                 let values = self.eval_all(args);
                 if checks && let Some(first) = values.first() {
                     self.assume(*first, true, span);
@@ -612,9 +684,22 @@ fn role(name: &str, place: usize) -> Name {
 }
 
 pub(super) fn reads_state(name: &str) -> bool {
-    ["deserialize", "unpack", "from_slice", "from_bytes", "from_account", "load", "cast", "read_from", "decode", "parse", "get_packed", "transmute"]
-        .iter()
-        .any(|part| name.contains(part))
+    [
+        "deserialize",
+        "unpack",
+        "from_slice",
+        "from_bytes",
+        "from_account",
+        "load",
+        "cast",
+        "read_from",
+        "decode",
+        "parse",
+        "get_packed",
+        "transmute",
+    ]
+    .iter()
+    .any(|part| name.contains(part))
 }
 
 fn is_fallible(ty: &Ty) -> bool {

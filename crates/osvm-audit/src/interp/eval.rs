@@ -180,7 +180,10 @@ impl<'a> Run<'a> {
         if let Some(last) = path.last()
             && last.chars().all(|c| c.is_uppercase() || c.is_numeric() || c == '_')
             && let Some(value) = self.index.constant(self.file(), last)
-            && matches!(value.kind, Kind::Lit(Lit::Str(_) | Lit::Bytes(_) | Lit::Int(..) | Lit::Bool(_)) | Kind::Ref(..))
+            && matches!(
+                value.kind,
+                Kind::Lit(Lit::Str(_) | Lit::Bytes(_) | Lit::Int(..) | Lit::Bool(_)) | Kind::Ref(..)
+            )
         {
             let inner = match &value.kind {
                 Kind::Ref(inner, _) => inner,
@@ -225,12 +228,15 @@ impl<'a> Run<'a> {
                 let key = self.as_key(account);
                 self.arena.add(Node::Bump(key))
             }
-            Node::Info(account) => self.prop(account, name, span).unwrap_or_else(|| self.arena.add(Node::Field(base, name.clone()))),
+            Node::Info(account) => {
+                self.prop(account, name, span).unwrap_or_else(|| self.arena.add(Node::Field(base, name.clone())))
+            }
             Node::Account(account) => {
                 let entry = &self.accounts[account as usize];
                 let typed = matches!(entry.wrapper, super::Wrapper::Typed | super::Wrapper::Sysvar);
                 let unseen = entry.wrapper == super::Wrapper::Unseen;
-                let plain = matches!(&**name, "key" | "is_signer" | "is_writable" | "lamports" | "rent_epoch" | "executable");
+                let plain =
+                    matches!(&**name, "key" | "is_signer" | "is_writable" | "lamports" | "rent_epoch" | "executable");
                 if typed || (unseen && !plain) {
                     let state = self.state_of(account);
                     return self.arena.add(Node::Field(state, name.clone()));
@@ -284,12 +290,25 @@ impl<'a> Run<'a> {
             "is_signer" => Prop::Signer,
             "is_writable" => Prop::Writable,
             "executable" | "is_executable" => Prop::Executable,
-            "lamports" | "get_lamports" | "try_borrow_lamports" | "try_borrow_mut_lamports" | "borrow_lamports_unchecked"
+            "lamports"
+            | "get_lamports"
+            | "try_borrow_lamports"
+            | "try_borrow_mut_lamports"
+            | "borrow_lamports_unchecked"
             | "borrow_mut_lamports_unchecked" => Prop::Lamports,
             "data_len" => Prop::Len,
             "data_is_empty" | "is_data_empty" => Prop::Empty,
-            "data" | "try_borrow_data" | "try_borrow_mut_data" | "borrow_data_unchecked" | "borrow_mut_data_unchecked"
-            | "data_ptr" | "try_borrow" | "try_borrow_mut" | "borrow_unchecked" | "borrow_unchecked_mut" | "borrow_data"
+            "data"
+            | "try_borrow_data"
+            | "try_borrow_mut_data"
+            | "borrow_data_unchecked"
+            | "borrow_mut_data_unchecked"
+            | "data_ptr"
+            | "try_borrow"
+            | "try_borrow_mut"
+            | "borrow_unchecked"
+            | "borrow_unchecked_mut"
+            | "borrow_data"
             | "borrow_mut_data" => {
                 self.emit(Action::ReadData { account }, span);
                 Prop::Data
@@ -384,7 +403,12 @@ impl<'a> Run<'a> {
             Kind::Deref(inner) => {
                 let target = self.eval(inner);
                 match self.arena.get(target) {
-                    Node::Prop(..) | Node::Field(..) | Node::Index(..) | Node::Elem(..) | Node::State(..) | Node::Call(..) => {
+                    Node::Prop(..)
+                    | Node::Field(..)
+                    | Node::Index(..)
+                    | Node::Elem(..)
+                    | Node::State(..)
+                    | Node::Call(..) => {
                         self.write(target, value, span);
                     }
                     Node::Account(account) => {
@@ -779,9 +803,10 @@ impl<'a> Run<'a> {
                     let (a, b) = (self.item(*a, span), self.item(*b, span));
                     self.arena.add(Node::Tuple(vec![a, b]))
                 }
-                ("rev" | "skip" | "take" | "filter" | "iter_mut" | "into_iter" | "peekable" | "copied" | "cloned", [inner, ..]) => {
-                    self.item(*inner, span)
-                }
+                (
+                    "rev" | "skip" | "take" | "filter" | "iter_mut" | "into_iter" | "peekable" | "copied" | "cloned",
+                    [inner, ..],
+                ) => self.item(*inner, span),
                 ("..", _) => self.unknown(),
                 _ => self.arena.add(Node::Elem(over)),
             },
@@ -794,7 +819,9 @@ impl<'a> Run<'a> {
 
 fn is_failure(pat: &Pat) -> bool {
     match pat {
-        Pat::TupleStruct(path, _) | Pat::Path(path) => path.last().is_some_and(|last| matches!(&**last, "Err" | "None")),
+        Pat::TupleStruct(path, _) | Pat::Path(path) => {
+            path.last().is_some_and(|last| matches!(&**last, "Err" | "None"))
+        }
         _ => false,
     }
 }
@@ -818,7 +845,9 @@ fn arm_name(pat: &Pat) -> String {
 pub(super) fn called(expr: &Expr) -> Name {
     match &expr.kind {
         Kind::Call(function, _) => match &function.kind {
-            Kind::Path(path, _) => path.iter().rev().take(2).rev().map(|name| &**name).collect::<Vec<_>>().join("::").as_str().into(),
+            Kind::Path(path, _) => {
+                path.iter().rev().take(2).rev().map(|name| &**name).collect::<Vec<_>>().join("::").as_str().into()
+            }
             _ => "call".into(),
         },
         Kind::Method(_, name, ..) => name.clone(),

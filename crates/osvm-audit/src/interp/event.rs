@@ -18,36 +18,102 @@ pub(crate) enum Lamports {
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     /// Bytes of an account become a type. `how` is the function's name.
-    Deserialize { account: u32, ty: Name, how: Name },
+    Deserialize {
+        account: u32,
+        ty: Name,
+        how: Name,
+    },
     /// Bytes of an account are borrowed or read.
-    ReadData { account: u32 },
+    ReadData {
+        account: u32,
+    },
     /// Bytes of an account are written.
-    WriteData { account: u32, value: Option<V> },
+    WriteData {
+        account: u32,
+        value: Option<V>,
+    },
     /// A field of an account's typed content is assigned.
-    WriteField { account: u32, ty: Name, field: Name, place: V, value: V },
-    Lamports { account: u32, change: Lamports, value: V },
+    WriteField {
+        account: u32,
+        ty: Name,
+        field: Name,
+        place: V,
+        value: V,
+    },
+    Lamports {
+        account: u32,
+        change: Lamports,
+        value: V,
+    },
     /// An account is closed by a framework's means.
-    Close { account: u32, to: Option<V>, how: Name },
-    Assign { account: u32, to: V },
-    Realloc { account: u32 },
+    Close {
+        account: u32,
+        to: Option<V>,
+        how: Name,
+    },
+    Assign {
+        account: u32,
+        to: V,
+    },
+    Realloc {
+        account: u32,
+    },
     /// A call of another program. `program` is its address or account, if the call does not fix it.
-    Cpi { name: Name, program: Option<V>, parts: Vec<(Name, V)>, data: Vec<V>, seeds: Option<V> },
-    Arith { op: BinOp, left: V, right: V, assigned: bool },
+    Cpi {
+        name: Name,
+        program: Option<V>,
+        parts: Vec<(Name, V)>,
+        data: Vec<V>,
+        seeds: Option<V>,
+    },
+    Arith {
+        op: BinOp,
+        left: V,
+        right: V,
+        assigned: bool,
+    },
     /// `saturating_*`, `wrapping_*` and `overflowing_*`.
-    Lossy { name: Name, left: V },
-    Cast { from: V, to: Name },
+    Lossy {
+        name: Name,
+        left: V,
+    },
+    Cast {
+        from: V,
+        to: Name,
+    },
     /// `create_program_address` with this bump.
-    DeriveWithBump { pda: V, bump: Option<V> },
-    FindPda { pda: V },
+    DeriveWithBump {
+        pda: V,
+        bump: Option<V>,
+    },
+    FindPda {
+        pda: V,
+    },
     /// A field of an account's content, or its key, is logged or passed on.
-    Use { value: V, name: Name },
-    Compare { left: V, right: V },
+    Use {
+        value: V,
+        name: Name,
+    },
+    Compare {
+        left: V,
+        right: V,
+    },
     /// A result that nobody looks at.
-    Ignored { name: Name, cpi: bool },
-    Loop { over: V },
-    Panic { name: Name },
+    Ignored {
+        name: Name,
+        cpi: bool,
+    },
+    Loop {
+        over: V,
+    },
+    Panic {
+        name: Name,
+    },
     /// A call that could not be followed.
-    Unfollowed { name: Name, args: Vec<V> },
+    Unfollowed {
+        name: Name,
+        args: Vec<V>,
+    },
 }
 
 #[derive(Clone, Debug)]

@@ -8,15 +8,63 @@ use crate::{
 
 /// Methods whose result stands for the receiver.
 const SAME: [&str; 46] = [
-    "as_ref", "as_mut", "borrow", "borrow_mut", "clone", "to_owned", "into", "by_ref", "deref", "deref_mut", "as_slice",
-    "as_mut_slice", "to_vec", "to_bytes", "as_bytes", "as_bytes_ref", "copied", "cloned", "try_into", "as_account_info",
-    "ok_or", "ok_or_else", "map_err", "context", "with_context", "iter", "into_iter", "as_array", "as_view", "as_str",
-    "into_inner", "to_account_infos", "as_info", "inspect_err", "log_err", "or", "expect_err", "as_deref", "as_deref_mut",
-    "to_vec_in", "as_ptr", "as_mut_ptr", "into_boxed_slice", "to_le_bytes", "to_be_bytes", "to_ne_bytes",
+    "as_ref",
+    "as_mut",
+    "borrow",
+    "borrow_mut",
+    "clone",
+    "to_owned",
+    "into",
+    "by_ref",
+    "deref",
+    "deref_mut",
+    "as_slice",
+    "as_mut_slice",
+    "to_vec",
+    "to_bytes",
+    "as_bytes",
+    "as_bytes_ref",
+    "copied",
+    "cloned",
+    "try_into",
+    "as_account_info",
+    "ok_or",
+    "ok_or_else",
+    "map_err",
+    "context",
+    "with_context",
+    "iter",
+    "into_iter",
+    "as_array",
+    "as_view",
+    "as_str",
+    "into_inner",
+    "to_account_infos",
+    "as_info",
+    "inspect_err",
+    "log_err",
+    "or",
+    "expect_err",
+    "as_deref",
+    "as_deref_mut",
+    "to_vec_in",
+    "as_ptr",
+    "as_mut_ptr",
+    "into_boxed_slice",
+    "to_le_bytes",
+    "to_be_bytes",
+    "to_ne_bytes",
 ];
 
 impl<'a> Run<'a> {
-    pub(super) fn eval_method(&mut self, receiver: &'a Expr, name: &'a Name, types: &[Ty], args: &'a [Expr], span: Span) -> V {
+    pub(super) fn eval_method(
+        &mut self,
+        receiver: &'a Expr,
+        name: &'a Name,
+        types: &[Ty],
+        args: &'a [Expr],
+        span: Span,
+    ) -> V {
         let r = self.eval(receiver);
         if self.st.dead {
             return r;
@@ -35,7 +83,9 @@ impl<'a> Run<'a> {
                     self.emit(Action::Ignored { name: super::eval::called(receiver), cpi: true }, span);
                 }
                 let inner = self.inner(r);
-                if &**name == "unwrap_or" && let [default] = values.as_slice() {
+                if &**name == "unwrap_or"
+                    && let [default] = values.as_slice()
+                {
                     let parts = vec![inner, *default];
                     return self.arena.add(Node::Phi(parts));
                 }
@@ -79,13 +129,15 @@ impl<'a> Run<'a> {
                     self.arena.add(Node::Iter(iter))
                 }
                 "first" | "first_mut" => self.element(slice, from, span),
-                "get" | "get_mut" | "get_unchecked" | "get_unchecked_mut" | "last" => match values.first().map(|at| self.arena.get(*at)) {
-                    Some(Node::Lit(crate::syntax::Lit::Int(place, _))) => {
-                        let place = from + (*place).min(1 << 20) as u32;
-                        self.element(slice, place, span)
+                "get" | "get_mut" | "get_unchecked" | "get_unchecked_mut" | "last" => {
+                    match values.first().map(|at| self.arena.get(*at)) {
+                        Some(Node::Lit(crate::syntax::Lit::Int(place, _))) => {
+                            let place = from + (*place).min(1 << 20) as u32;
+                            self.element(slice, place, span)
+                        }
+                        _ => self.each(slice, span),
                     }
-                    _ => self.each(slice, span),
-                },
+                }
                 "split_at" | "split_at_mut" | "split_at_checked" => {
                     let at = match values.first().map(|at| self.arena.get(*at)) {
                         Some(Node::Lit(crate::syntax::Lit::Int(place, _))) => (*place).min(1 << 20) as u32,
@@ -99,7 +151,9 @@ impl<'a> Run<'a> {
                     let rest = self.arena.add(Node::Slice(slice, from + 1));
                     self.arena.add(Node::Tuple(vec![first, rest]))
                 }
-                "try_into" | "as_ref" | "to_vec" | "as_slice" | "clone" | "as_mut" | "as_array" | "first_chunk" => inner,
+                "try_into" | "as_ref" | "to_vec" | "as_slice" | "clone" | "as_mut" | "as_array" | "first_chunk" => {
+                    inner
+                }
                 "len" | "is_empty" => self.arena.add(Node::Call(name.into(), vec![inner])),
                 _ => return None,
             }),
@@ -151,7 +205,8 @@ impl<'a> Run<'a> {
     /// Fields, getters and checks of accounts.
     fn on_account(&mut self, r: V, name: &Name, types: &[Ty], values: &[V], span: Span) -> Option<V> {
         let inner = self.inner(r);
-        if let (Node::Prop(Prop::Data, account), "as_ptr" | "as_mut_ptr" | "cast") = (self.arena.get(inner).clone(), &**name)
+        if let (Node::Prop(Prop::Data, account), "as_ptr" | "as_mut_ptr" | "cast") =
+            (self.arena.get(inner).clone(), &**name)
             && let Some(ty) = types.first().filter(|ty| ty.name.starts_with(char::is_uppercase))
         {
             self.emit(Action::Deserialize { account, ty: ty.name.clone(), how: "cast".into() }, span);
@@ -173,7 +228,9 @@ impl<'a> Run<'a> {
                 let signer = prop(self, Prop::Signer);
                 return ok(self, own, vec![(signer, true)]);
             }
-            ("assert_writable" | "assert_not_empty" | "assert_data_len" | "assert_executable", _) => return ok(self, own, Vec::new()),
+            ("assert_writable" | "assert_not_empty" | "assert_data_len" | "assert_executable", _) => {
+                return ok(self, own, Vec::new());
+            }
             ("assert_empty", _) => {
                 let empty = prop(self, Prop::Empty);
                 return ok(self, own, vec![(empty, true)]);
@@ -187,7 +244,11 @@ impl<'a> Run<'a> {
                 let (have, owner) = (prop(self, Prop::Owner), self.as_key(*owner));
                 return Some(self.arena.eq(have, owner));
             }
-            ("assert_address" | "has_address" | "assert_addresses" | "assert_sysvar" | "assert_program" | "is_program" | "is_sysvar", [key, ..]) => {
+            (
+                "assert_address" | "has_address" | "assert_addresses" | "assert_sysvar" | "assert_program"
+                | "is_program" | "is_sysvar",
+                [key, ..],
+            ) => {
                 let (have, key) = (prop(self, Prop::Key), self.as_key(*key));
                 let eq = self.arena.eq(have, key);
                 self.emit(Action::Compare { left: have, right: key }, span);
@@ -245,7 +306,9 @@ impl<'a> Run<'a> {
                 let eq = self.arena.eq(have, pda);
                 return ok(self, own, vec![(eq, true)]);
             }
-            ("close_account_zeroed" | "close_account" | "close_with_recipient" | "close" | "close_unchecked", rest) if raw || self.index.method(self.file(), None, name).is_none() => {
+            ("close_account_zeroed" | "close_account" | "close_with_recipient" | "close" | "close_unchecked", rest)
+                if raw || self.index.method(self.file(), None, name).is_none() =>
+            {
                 let to = rest.first().copied();
                 self.emit(Action::Close { account: number, to, how: name.clone() }, span);
                 return ok(self, own, Vec::new());
@@ -292,7 +355,11 @@ impl<'a> Run<'a> {
             _ => {}
         }
         let unseen = self.accounts[number as usize].wrapper == super::Wrapper::Unseen;
-        if raw || unseen || !self.typed(number) || matches!(&**name, "key" | "try_borrow_data" | "try_borrow_mut_data" | "get_lamports") {
+        if raw
+            || unseen
+            || !self.typed(number)
+            || matches!(&**name, "key" | "try_borrow_data" | "try_borrow_mut_data" | "get_lamports")
+        {
             let borrowed = matches!(&**name, "try_borrow_lamports" | "try_borrow_mut_lamports");
             if let Some(v) = self.prop(number, name, span) {
                 let _ = borrowed;
@@ -328,7 +395,10 @@ impl<'a> Run<'a> {
                 Some(self.arena.add(Node::Cpi(program, accounts, values.first().copied())))
             }
             (Node::Cpi(..), "with_remaining_accounts") => Some(r),
-            (Node::Struct(..), "invoke" | "invoke_signed" | "invoke_signed_unchecked" | "invoke_unchecked" | "invoke_with_bounds")
+            (
+                Node::Struct(..),
+                "invoke" | "invoke_signed" | "invoke_signed_unchecked" | "invoke_unchecked" | "invoke_with_bounds",
+            )
             | (Node::Call(..), "invoke" | "invoke_signed") => {
                 let file = self.file();
                 let own = match self.arena.get(r) {
@@ -363,7 +433,10 @@ impl<'a> Run<'a> {
                 }
                 Some(self.arena.add(Node::Res(v, facts)))
             }
-            ("map" | "and_then" | "map_or" | "map_or_else", Node::Call(..) | Node::Field(..) | Node::Arg(..) | Node::Index(..)) => {
+            (
+                "map" | "and_then" | "map_or" | "map_or_else",
+                Node::Call(..) | Node::Field(..) | Node::Arg(..) | Node::Index(..),
+            ) => {
                 let v = self.run_closure(number, &[r], span);
                 Some(self.arena.add(Node::Res(v, Vec::new())))
             }
@@ -389,7 +462,12 @@ impl<'a> Run<'a> {
                 let eq = self.arena.eq(a, b);
                 return if &**name == "ne" { self.not(eq) } else { eq };
             }
-            ("get", []) if self.arena.state_field(r).is_some() || matches!(self.arena.get(r), Node::Field(..) | Node::Arg(..)) => return r,
+            ("get", [])
+                if self.arena.state_field(r).is_some()
+                    || matches!(self.arena.get(r), Node::Field(..) | Node::Arg(..)) =>
+            {
+                return r;
+            }
             ("set", [value]) if self.arena.state_field(r).is_some() => {
                 self.write(r, *value, span);
                 return self.arena.add(Node::Unit);
@@ -408,9 +486,13 @@ impl<'a> Run<'a> {
             return v;
         }
         // Writers: the bytes that they write to belong to the receiver or to an argument.
-        let target = if matches!(&**name, "copy_from_slice" | "clone_from_slice" | "fill" | "write_all" | "write" | "swap_with_slice" | "copy_within") {
+        let target = if matches!(
+            &**name,
+            "copy_from_slice" | "clone_from_slice" | "fill" | "write_all" | "write" | "swap_with_slice" | "copy_within"
+        ) {
             self.arena.data_of(r).map(|account| (account, values.first().copied()))
-        } else if name.contains("serialize") || name.contains("pack") || name.contains("save") || name.contains("store") {
+        } else if name.contains("serialize") || name.contains("pack") || name.contains("save") || name.contains("store")
+        {
             values.iter().find_map(|value| self.arena.data_of(*value)).map(|account| (account, Some(r)))
         } else {
             None
@@ -434,7 +516,10 @@ impl<'a> Run<'a> {
             return self.arena.add(Node::State(account, ty.name.clone()));
         }
         let _ = file;
-        if values.iter().any(|value| matches!(self.arena.get(*value), Node::Info(_) | Node::Account(_) | Node::Accounts(_))) {
+        if values
+            .iter()
+            .any(|value| matches!(self.arena.get(*value), Node::Info(_) | Node::Account(_) | Node::Accounts(_)))
+        {
             let mut all = vec![r];
             all.extend(values.iter().copied());
             self.emit(Action::Unfollowed { name: name.clone(), args: all }, span);
@@ -475,8 +560,13 @@ impl<'a> Run<'a> {
         {
             return self.follow(at, found, Some(receiver), values, span);
         }
-        let common = name.len() < 4 || matches!(&**name, "contains" | "push" | "insert" | "remove" | "get_mut" | "len" | "is_empty" | "iter_mut");
-        if ty.is_none() && !common
+        let common = name.len() < 4
+            || matches!(
+                &**name,
+                "contains" | "push" | "insert" | "remove" | "get_mut" | "len" | "is_empty" | "iter_mut"
+            );
+        if ty.is_none()
+            && !common
             && let Some((at, found)) = self.index.method(file, None, name)
         {
             return self.follow(at, found, Some(receiver), values, span);

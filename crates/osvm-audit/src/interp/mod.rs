@@ -278,7 +278,9 @@ impl<'a> Run<'a> {
             Node::Bin(op, left, right) => {
                 use crate::syntax::BinOp as B;
                 match op {
-                    B::Add | B::Sub | B::Mul | B::Div | B::Rem | B::Bit => self.ty(file, *left).or_else(|| self.ty(file, *right)),
+                    B::Add | B::Sub | B::Mul | B::Div | B::Rem | B::Bit => {
+                        self.ty(file, *left).or_else(|| self.ty(file, *right))
+                    }
                     B::Shift => self.ty(file, *left),
                     _ => Some(simple("bool")),
                 }

@@ -33,17 +33,18 @@ pub(crate) fn run_package<'a>(sources: &'a Sources, package: &'a Package, index:
     }
     let mut done: HashSet<At> = HashSet::new();
     let mut runs = Vec::new();
-    let mut start = |roots: &mut dyn Iterator<Item = (Root<'a>, Framework)>, done: &mut HashSet<At>, runs: &mut Vec<Run<'a>>| {
-        for (root, framework) in roots {
-            if done.contains(&root.at) {
-                continue;
+    let mut start =
+        |roots: &mut dyn Iterator<Item = (Root<'a>, Framework)>, done: &mut HashSet<At>, runs: &mut Vec<Run<'a>>| {
+            for (root, framework) in roots {
+                if done.contains(&root.at) {
+                    continue;
+                }
+                let run = enter(index, root, framework);
+                done.insert(root.at);
+                done.extend(run.followed.iter().copied());
+                runs.push(run);
             }
-            let run = enter(index, root, framework);
-            done.insert(root.at);
-            done.extend(run.followed.iter().copied());
-            runs.push(run);
-        }
-    };
+        };
     // Anchor's own handlers, then handlers without their module.
     let context = |root: &&Root<'a>| root.function.params.first().is_some_and(|(_, ty)| &*ty.name == "Context");
     start(
@@ -53,11 +54,8 @@ pub(crate) fn run_package<'a>(sources: &'a Sources, package: &'a Package, index:
     );
     start(&mut all.iter().filter(context).map(|root| (*root, Framework::Anchor)), &mut done, &mut runs);
     // Entry points: functions that take a list of accounts and that no other such function calls.
-    let lists: Vec<Root<'a>> = all
-        .iter()
-        .filter(|root| root.function.params.iter().any(|(_, ty)| takes_accounts(ty)))
-        .copied()
-        .collect();
+    let lists: Vec<Root<'a>> =
+        all.iter().filter(|root| root.function.params.iter().any(|(_, ty)| takes_accounts(ty))).copied().collect();
     let called = called_by(index, &lists);
     let framework = |root: &Root<'a>| {
         let pinocchio = root.function.params.iter().any(|(_, ty)| mentions(ty, "AccountView"))
@@ -75,7 +73,9 @@ pub(crate) fn run_package<'a>(sources: &'a Sources, package: &'a Package, index:
     let of_accounts = |root: &&Root<'a>| {
         root.function.takes_self
             && root.function.self_ty.as_ref().is_some_and(|ty| {
-                index.structure(root.at.0, &ty.name).is_some_and(|item| item.derives.iter().any(|derive| &**derive == "Accounts"))
+                index
+                    .structure(root.at.0, &ty.name)
+                    .is_some_and(|item| item.derives.iter().any(|derive| &**derive == "Accounts"))
             })
     };
     let which = |root: &Root<'a>| {
@@ -107,7 +107,10 @@ pub(crate) fn run_package<'a>(sources: &'a Sources, package: &'a Package, index:
 /// Impls of std's traits say nothing that a handler would not.
 fn is_glue(function: &Function) -> bool {
     function.trait_.as_ref().is_some_and(|trait_| {
-        matches!(&*trait_.name, "Debug" | "Display" | "Default" | "Clone" | "PartialEq" | "Hash" | "From" | "Ord" | "PartialOrd" | "Drop")
+        matches!(
+            &*trait_.name,
+            "Debug" | "Display" | "Default" | "Clone" | "PartialEq" | "Hash" | "From" | "Ord" | "PartialOrd" | "Drop"
+        )
     })
 }
 
@@ -185,8 +188,15 @@ fn calls_in<'a>(expr: &'a crate::syntax::Expr, names: &mut Vec<&'a [Name]>) {
             args.iter().for_each(|arg| calls_in(arg, names));
         }
         K::Macro(_, args) | K::Tuple(args) | K::Array(args) => args.iter().for_each(|arg| calls_in(arg, names)),
-        K::Field(inner, _) | K::Not(inner) | K::Neg(inner) | K::Deref(inner) | K::Ref(inner, _) | K::Try(inner)
-        | K::Cast(inner, _) | K::Closure(_, inner) | K::Let(_, inner) => calls_in(inner, names),
+        K::Field(inner, _)
+        | K::Not(inner)
+        | K::Neg(inner)
+        | K::Deref(inner)
+        | K::Ref(inner, _)
+        | K::Try(inner)
+        | K::Cast(inner, _)
+        | K::Closure(_, inner)
+        | K::Let(_, inner) => calls_in(inner, names),
         K::Index(a, b) | K::Binary(_, a, b) | K::Assign(a, b) | K::AssignOp(_, a, b) | K::Repeat(a, b) => {
             calls_in(a, names);
             calls_in(b, names);

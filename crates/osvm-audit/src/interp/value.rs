@@ -117,7 +117,9 @@ impl Arena {
 
     pub(crate) fn children(&self, v: V) -> Vec<V> {
         match self.get(v) {
-            Node::Field(a, _) | Node::Elem(a) | Node::Not(a) | Node::Neg(a) | Node::Cast(a, _) | Node::Bump(a) => vec![*a],
+            Node::Field(a, _) | Node::Elem(a) | Node::Not(a) | Node::Neg(a) | Node::Cast(a, _) | Node::Bump(a) => {
+                vec![*a]
+            }
             Node::Index(a, b) | Node::Bin(_, a, b) => vec![*a, *b],
             Node::Call(_, args) | Node::Tuple(args) | Node::Array(args) | Node::Phi(args) => args.clone(),
             Node::Pda(seeds, bump) => seeds.iter().copied().chain(*bump).collect(),
@@ -148,9 +150,11 @@ impl Arena {
     pub(crate) fn account(&self, v: V) -> Option<u32> {
         match self.get(v) {
             Node::Account(a) | Node::Info(a) | Node::Prop(_, a) | Node::State(a, _) => Some(*a),
-            Node::Field(inner, _) | Node::Index(inner, _) | Node::Elem(inner) | Node::Res(inner, _) | Node::Cast(inner, _) => {
-                self.account(*inner)
-            }
+            Node::Field(inner, _)
+            | Node::Index(inner, _)
+            | Node::Elem(inner)
+            | Node::Res(inner, _)
+            | Node::Cast(inner, _) => self.account(*inner),
             Node::Call(_, args) => args.first().and_then(|first| self.account(*first)),
             _ => None,
         }
@@ -160,7 +164,9 @@ impl Arena {
     pub(crate) fn data_of(&self, v: V) -> Option<u32> {
         match self.get(v) {
             Node::Prop(Prop::Data, a) => Some(*a),
-            Node::Index(inner, _) | Node::Elem(inner) | Node::Res(inner, _) | Node::Cast(inner, _) => self.data_of(*inner),
+            Node::Index(inner, _) | Node::Elem(inner) | Node::Res(inner, _) | Node::Cast(inner, _) => {
+                self.data_of(*inner)
+            }
             Node::Call(_, args) | Node::Phi(args) | Node::Tuple(args) => args.iter().find_map(|arg| self.data_of(*arg)),
             Node::Field(inner, _) => self.data_of(*inner),
             _ => None,
@@ -174,7 +180,9 @@ impl Arena {
                 Node::State(a, ty) => Some((*a, ty.clone(), name.clone())),
                 _ => self.state_field(*inner),
             },
-            Node::Index(inner, _) | Node::Elem(inner) | Node::Res(inner, _) | Node::Cast(inner, _) => self.state_field(*inner),
+            Node::Index(inner, _) | Node::Elem(inner) | Node::Res(inner, _) | Node::Cast(inner, _) => {
+                self.state_field(*inner)
+            }
             Node::Call(_, args) => args.first().and_then(|first| self.state_field(*first)),
             _ => None,
         }

@@ -16,6 +16,7 @@ use std::{
 
 pub(crate) use allow::Allow;
 pub(crate) use manifest::Manifest;
+pub(crate) use pool::STACK;
 
 use crate::{Error, Options, syntax::Unit};
 
@@ -52,8 +53,7 @@ pub(crate) struct Cache {
 
 /// Reads and parses what lies under the root.
 pub(crate) fn read(options: &Options, cache: &mut Cache) -> Result<Sources, Error> {
-    let meta = std::fs::metadata(&options.root)
-        .map_err(|source| Error::Root { path: options.root.clone(), source })?;
+    let meta = std::fs::metadata(&options.root).map_err(|source| Error::Root { path: options.root.clone(), source })?;
     let (base, paths) = if meta.is_dir() {
         (options.root.clone(), walk::rust_files(&options.root))
     } else {
@@ -65,9 +65,9 @@ pub(crate) fn read(options: &Options, cache: &mut Cache) -> Result<Sources, Erro
         let overlay = options.overlay.iter().find(|(shown, _)| shown == path).map(|(_, text)| text.clone());
         texts.push(match overlay {
             Some(text) => Ok(text),
-            None => std::fs::read(path).map_err(|error| error.to_string()).and_then(|bytes| {
-                String::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())
-            }),
+            None => std::fs::read(path)
+                .map_err(|error| error.to_string())
+                .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())),
         });
     }
     let mut files: Vec<Option<Arc<File>>> = Vec::with_capacity(paths.len());

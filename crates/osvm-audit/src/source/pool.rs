@@ -116,12 +116,9 @@ fn mark(shared: &Shared, worker: usize, what: Option<(usize, Instant)>) {
 
 fn one(job: &Job) -> File {
     match catch_unwind(AssertUnwindSafe(|| syntax::parse(&job.text))) {
-        Ok(unit) => File {
-            name: job.name.clone(),
-            lines: job.text.lines().count(),
-            unit,
-            allows: allow::find(&job.text),
-        },
+        Ok(unit) => {
+            File { name: job.name.clone(), lines: job.text.lines().count(), unit, allows: allow::find(&job.text) }
+        }
         Err(_) => unread(job, "the parser failed".to_owned()),
     }
 }

@@ -6,7 +6,10 @@ use syn::{
     parse::{ParseStream, Parser},
 };
 
-use super::{Expr, Name, Ty, parse::{Lower, at}};
+use super::{
+    Expr, Name, Ty,
+    parse::{Lower, at},
+};
 use crate::Span;
 
 /// One constraint of `#[account(..)]`.

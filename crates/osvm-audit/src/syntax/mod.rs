@@ -132,7 +132,12 @@ pub(crate) struct Block {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Stmt {
-    Let { pat: Pat, ty: Option<Ty>, init: Option<Expr>, otherwise: Option<Block> },
+    Let {
+        pat: Pat,
+        ty: Option<Ty>,
+        init: Option<Expr>,
+        otherwise: Option<Block>,
+    },
     /// An expression, and whether a semicolon follows.
     Expr(Expr, bool),
 }

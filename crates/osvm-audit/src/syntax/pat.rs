@@ -2,7 +2,10 @@
 
 use syn::{GenericArgument, Member, PathArguments, Type};
 
-use super::{Lit, Pat, Ty, parse::{Lower, at}};
+use super::{
+    Lit, Pat, Ty,
+    parse::{Lower, at},
+};
 
 impl Lower {
     pub(super) fn pat(&mut self, pat: &syn::Pat) -> Pat {

@@ -26,7 +26,8 @@ pub(super) fn check(tokens: TokenStream) -> Result<(), (String, u32)> {
                 // `else if` nests without an end, so its blocks do not end a run.
                 if group.delimiter() == Delimiter::Brace {
                     let mut ahead = iter.clone();
-                    let goes_on = ahead.next().is_some_and(|next| matches!(&next, TokenTree::Ident(word) if *word == "else"));
+                    let goes_on =
+                        ahead.next().is_some_and(|next| matches!(&next, TokenTree::Ident(word) if *word == "else"));
                     if !goes_on {
                         *run = 0;
                     }

@@ -1,0 +1,68 @@
+//! OSVM-011: one account passed twice.
+
+use crate::{
+    Confidence, Finding, Rule, Severity,
+    interp::{Action, Node, Prop, Wrapper},
+    model::{View, how},
+    syntax::BinOp,
+};
+
+pub(super) static RULE: Rule = Rule {
+    id: "OSVM-011",
+    class: "duplicate-mutable",
+    title: "Two writable accounts may be the same one",
+    severity: Severity::Medium,
+    cwe: 694,
+    explanation: "The handler changes two accounts of the same type and does not make sure that they are two. Passed the same account \
+                  twice, one change overwrites the other: Anchor keeps a copy of each and stores the last one.",
+    limits: "Accounts that are derived from different seeds differ; where one of them may be any account, they are taken to be able \
+             to be the same.",
+    fix: "Compare the addresses: `constraint = a.key() != b.key()`, or `if a.key == b.key { return Err(..) }`.",
+};
+
+pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
+    if view.is_plain() {
+        return;
+    }
+    let written: Vec<(u32, crate::syntax::Name)> = view
+        .accounts
+        .iter()
+        .filter_map(|account| {
+            let entry = view.account(*account);
+            if entry.init || entry.remaining || entry.wrapper == Wrapper::Unseen {
+                return None;
+            }
+            view.events.iter().find_map(|event| match &event.action {
+                Action::WriteField { account: have, ty, .. } if have == account => Some((*account, ty.clone())),
+                _ => None,
+            })
+        })
+        .collect();
+    for (at, (a, ty)) in written.iter().enumerate() {
+        for (b, other) in &written[at + 1..] {
+            if ty != other {
+                continue;
+            }
+            let last = view.events.iter().rev().find(
+                |event| matches!(&event.action, Action::WriteField { account, .. } if account == b || account == a),
+            );
+            let Some(event) = last else { continue };
+            let differ = view.entails(&event.facts, &|node, truth| {
+                let Node::Bin(BinOp::Eq, x, y) = node else { return false };
+                let keys = (view.node(*x), view.node(*y));
+                !truth
+                    && matches!(keys, (Node::Prop(Prop::Key, x), Node::Prop(Prop::Key, y)) if (x == a && y == b) || (x == b && y == a))
+            });
+            let fixed =
+                |account: u32| view.derived(account, &event.facts).is_some() || view.pinned(account, &event.facts);
+            if differ || (fixed(*a) && fixed(*b)) || view.created(*a) || view.created(*b) {
+                continue;
+            }
+            let message =
+                format!("`{}` and `{}` are both changed and may be the same account", view.name(*a), view.name(*b));
+            let steps =
+                vec![view.origin(*a), view.origin(*b), view.step(event.file, event.span, "the later change wins")];
+            found.push(view.at(&RULE, event, how(Severity::Medium, Confidence::High), message, steps));
+        }
+    }
+}
