@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::{
     Confidence, Finding, Location, Rule, Severity, Span, Step,
-    interp::{Account, Action, Event, Fact, Framework, Node, Prop, Run, V, Wrapper},
+    interp::{Account, Action, Event, Fact, Framework, Lamports, Node, Prop, Run, V, Wrapper},
     syntax::{BinOp, Lit, Name},
 };
 
@@ -223,7 +223,10 @@ impl<'r, 'a> View<'r, 'a> {
             | Node::Elem(inner)
             | Node::Cast(inner, _)
             | Node::Res(inner, _) => match self.node(*inner) {
-                Node::State(other, _) => self.owned(*other, facts) || self.pinned_at(*other, facts, depth + 1),
+                // The runtime lets only the owner write.
+                Node::State(other, _) => {
+                    self.owned(*other, facts) || self.written(*other) || self.pinned_at(*other, facts, depth + 1)
+                }
                 _ => self.trusted(*inner, facts, depth),
             },
             Node::State(other, _) => self.owned(*other, facts),
@@ -366,11 +369,31 @@ impl<'r, 'a> View<'r, 'a> {
             .find(|account| self.equal(facts, &|a, b| self.is_prop(a, Prop::Key, *account) && b == v))
     }
 
-    /// Whether the handler changes an account's bytes or fields.
+    /// Whether the handler changes what only the owning program may change.
     pub(crate) fn written(&self, account: u32) -> bool {
         self.events.iter().any(|event| match &event.action {
-            Action::WriteField { account: have, .. } | Action::WriteData { account: have, .. } => *have == account,
+            Action::WriteField { account: have, .. }
+            | Action::WriteData { account: have, .. }
+            | Action::Close { account: have, .. }
+            | Action::Assign { account: have, .. }
+            | Action::Realloc { account: have } => *have == account,
+            Action::Lamports { account: have, change, .. } => *have == account && *change != Lamports::Credited,
+            Action::Deserialize { account: have, how, .. } => *have == account && how.contains("mut"),
             _ => false,
+        })
+    }
+
+    /// Whether the handler changes anything at all.
+    pub(crate) fn effects(&self) -> bool {
+        self.events.iter().any(|event| {
+            matches!(
+                event.action,
+                Action::WriteField { .. }
+                    | Action::WriteData { .. }
+                    | Action::Lamports { .. }
+                    | Action::Close { .. }
+                    | Action::Cpi { .. }
+            )
         })
     }
 

@@ -30,8 +30,15 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
         } else {
             Confidence::High
         };
-        let severity = match confidence {
-            Confidence::Low => Severity::Medium,
+        // Without the program's signature, and without state that the call is believed for, a caller fools nobody
+        // but itself. The builders of the token programs compare the address themselves.
+        let trusting = seeds.is_some()
+            || view.events.iter().any(|event| {
+                matches!(event.action, Action::WriteField { .. } | Action::WriteData { .. } | Action::Lamports { .. })
+            });
+        let built = name.contains("token") && name.contains("instruction::");
+        let severity = match (confidence, trusting && !built) {
+            (Confidence::Low, _) | (_, false) => Severity::Medium,
             _ => Severity::Critical,
         };
         let signed = if seeds.is_some() { ", with the program's signature" } else { "" };

@@ -39,7 +39,10 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
         if *op == BinOp::Sub && bounded(view, event, *left, *right) {
             continue;
         }
-        let Some((severity, confidence)) = weight(view, event, *op, *left, *right) else { continue };
+        let Some((mut severity, confidence)) = weight(view, event, *op, *left, *right) else { continue };
+        if severity == Severity::High && !decides(view, event, *op, *left, *right) {
+            severity = Severity::Medium;
+        }
         if !told.insert((event.file, event.span)) {
             continue;
         }
@@ -59,6 +62,13 @@ fn integers(view: &View<'_, '_>, event: &Event, left: V, right: V) -> bool {
     let mut known = false;
     for side in [left, right] {
         if let Some(ty) = view.run.ty(event.file, side) {
+            let other = if side == left { right } else { left };
+            let number =
+                |ty: &crate::syntax::Ty| ty.name.starts_with("U") && ty.name[1..].chars().all(char::is_numeric);
+            if view.run.ty(event.file, other).is_some_and(|ty| number(&ty)) && !number(&ty) && ty.name.contains("256") {
+                known = true;
+                continue;
+            }
             match &*ty.name {
                 "u8" | "u16" | "u32" | "u64" | "i8" | "i16" | "i32" | "i64" => known = true,
                 "u128" | "i128" => {
@@ -72,20 +82,50 @@ fn integers(view: &View<'_, '_>, event: &Event, left: V, right: V) -> bool {
                 _ => return false,
             }
         }
-        if view.run.arena.any(side, &|node| match node {
-            Node::Call(name, _) => {
-                matches!(name.rsplit("::").next(), Some("len" | "size_of" | "count" | "position"))
-                    || name.contains("float")
-            }
-            Node::Lit(crate::syntax::Lit::Float | crate::syntax::Lit::Str(_))
-            | Node::Prop(Prop::Len | Prop::Key, _) => true,
-            Node::Cast(_, ty) => matches!(&**ty, "f32" | "f64" | "usize"),
-            _ => false,
-        }) {
+        if measure(view, side, 0) {
             return false;
         }
     }
     known || (view.from_caller(left) || view.from_caller(right))
+}
+
+/// A length, a size, a float or a text, by itself or in a sum.
+fn measure(view: &View<'_, '_>, v: V, depth: u32) -> bool {
+    if depth > 12 {
+        return false;
+    }
+    match view.node(v) {
+        Node::Call(name, args) => {
+            let name = name.rsplit("::").next().unwrap_or(name);
+            matches!(name, "len" | "size_of" | "count" | "position")
+                || (matches!(name, "unwrap_or" | "min" | "max")
+                    && args.iter().any(|arg| measure(view, *arg, depth + 1)))
+        }
+        Node::Lit(crate::syntax::Lit::Float | crate::syntax::Lit::Str(_)) | Node::Prop(Prop::Len | Prop::Key, _) => {
+            true
+        }
+        Node::Cast(inner, ty) => matches!(&**ty, "f32" | "f64" | "usize") || measure(view, *inner, depth + 1),
+        Node::Bin(_, a, b) => measure(view, *a, depth + 1) || measure(view, *b, depth + 1),
+        Node::Res(inner, _) => measure(view, *inner, depth + 1),
+        _ => false,
+    }
+}
+
+/// The result is compared, so that wrapping passes a check; or it is what is left of something, and nothing bounds
+/// what is taken. What is only added up stays below what exists of it.
+fn decides(view: &View<'_, '_>, event: &Event, op: BinOp, left: V, right: V) -> bool {
+    let this = |node: &Node| matches!(node, Node::Bin(have, a, b) if *have == op && *a == left && *b == right);
+    let compared = view.events.iter().any(|event| match &event.action {
+        Action::Compare { left, right } => [*left, *right].iter().any(|side| view.run.arena.any(*side, &this)),
+        _ => false,
+    });
+    let taken = |node: &Node| match node {
+        Node::Bin(BinOp::Lt | BinOp::Le | BinOp::Gt | BinOp::Ge, a, b) => *a == right || *b == right,
+        Node::Call(name, args) => name.contains("sub") && args.get(1) == Some(&right),
+        _ => false,
+    };
+    let bounded = event.facts.iter().any(|(v, _)| view.run.arena.any(*v, &taken));
+    compared || (op == BinOp::Sub && view.run.arena.state_field(left).is_some() && !bounded)
 }
 
 /// A comparison says that what is taken is no more than what is there.

@@ -11,7 +11,7 @@ pub(super) static RULE: Rule = Rule {
     id: "OSVM-020",
     class: "bump-canonicalization",
     title: "Bump is not the canonical one",
-    severity: Severity::High,
+    severity: Severity::Medium,
     cwe: 330,
     explanation: "An address is derived with a bump that the caller gives, or that is stored where no handler stores the canonical one. \
                   Several bumps give valid addresses for the same seeds, so one thing gets several accounts.",
@@ -31,7 +31,7 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
         let message = format!("an address is derived with {what}");
         let steps =
             vec![view.step(event.file, event.span, "any bump that gives an address off the curve is taken here")];
-        found.push(view.at(&RULE, event, how(Severity::High, confidence), message, steps));
+        found.push(view.at(&RULE, event, how(Severity::Medium, confidence), message, steps));
     }
     // `seeds = [..], bump = argument`
     let Some(event) = view.events.first() else { return };
@@ -45,7 +45,14 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
         }
         let message = format!("`{}` is derived with a bump that the caller gives", entry.name);
         let steps = vec![view.origin(account)];
-        found.push(view.finding(&RULE, entry.file, entry.span, how(Severity::High, Confidence::High), message, steps));
+        found.push(view.finding(
+            &RULE,
+            entry.file,
+            entry.span,
+            how(Severity::Medium, Confidence::High),
+            message,
+            steps,
+        ));
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
             (Severity::Low, Confidence::Medium)
         } else if view.passed_out(account) {
             (Severity::Medium, Confidence::Low)
-        } else if matches!(event.action, Action::ReadData { .. }) {
+        } else if matches!(event.action, Action::ReadData { .. }) || !view.effects() {
             (Severity::Medium, Confidence::Medium)
         } else {
             (Severity::High, Confidence::High)

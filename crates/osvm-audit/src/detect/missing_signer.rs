@@ -140,6 +140,10 @@ fn sensitive(view: &View<'_, '_>, event: &Event) -> bool {
 fn acts(view: &View<'_, '_>, event: &Event) -> Option<(u32, String, Severity, Confidence)> {
     match &event.action {
         Action::WriteField { account, field, place, value, .. } if !view.created(*account) => {
+            // What is written after a look at the old content, and nothing else, is written for the first time.
+            if super::reinit::guarded(view, event, *account) && !view.linked(*account, &event.facts) {
+                return None;
+            }
             if view.is_address(event.file, *place, *value)
                 && !view.run.arena.any(*value, &|node| matches!(node, Node::Bump(_)))
             {
@@ -153,7 +157,12 @@ fn acts(view: &View<'_, '_>, event: &Event) -> Option<(u32, String, Severity, Co
         }
         Action::Lamports { account, change: Lamports::Debited | Lamports::Zeroed, .. } => {
             let what = format!("takes lamports from `{}`", view.name(*account));
-            Some((*account, what, Severity::Critical, Confidence::Medium))
+            // Without anything that names an authority, who should have signed cannot be told.
+            let named = view.typed(*account)
+                || view.derived(*account, &event.facts).is_some()
+                || view.linked(*account, &event.facts);
+            let severity = if named { Severity::Critical } else { Severity::Medium };
+            Some((*account, what, severity, Confidence::Medium))
         }
         Action::Cpi { name, parts, seeds: Some(_), .. } => {
             let account = parts.iter().find_map(|(_, v)| view.run.arena.account(*v))?;
@@ -161,7 +170,8 @@ fn acts(view: &View<'_, '_>, event: &Event) -> Option<(u32, String, Severity, Co
             Some((account, what, Severity::Medium, Confidence::Low))
         }
         Action::Cpi { name, parts, seeds: None, .. } => {
-            let (_, v) = parts.iter().find(|(role, _)| matches!(&**role, "authority" | "from" | "owner"))?;
+            let by = |wanted: &str| parts.iter().find(|(role, _)| &**role == wanted);
+            let (_, v) = by("authority").or_else(|| by("owner")).or_else(|| by("from"))?;
             let account = view.run.arena.account(*v)?;
             if !view.raw(account) {
                 return None;

@@ -73,7 +73,7 @@ fn given(view: &View<'_, '_>, value: crate::interp::V) -> bool {
 }
 
 /// Some part of the old content, or its emptiness, was looked at; or the address says whose it is.
-fn guarded(view: &View<'_, '_>, event: &Event, account: u32) -> bool {
+pub(super) fn guarded(view: &View<'_, '_>, event: &Event, account: u32) -> bool {
     let content = |node: &Node| match node {
         Node::State(have, _) | Node::Prop(Prop::Data | Prop::Empty | Prop::Lamports, have) => *have == account,
         _ => false,

@@ -61,10 +61,20 @@ impl<'a> Run<'a> {
         if let Some(v) = self.framework_call(&path, types, &values, span) {
             return v;
         }
-        if let Some((at, found)) = self.index.function(self.file(), &path)
-            && let Some(v) = self.follow(at, found, None, &values, span)
-        {
-            return v;
+        // Pyth's functions are known by what they promise, whoever wraps them.
+        if last.starts_with("get_price") || last.starts_with("get_ema_price") {
+            self.emit(Action::Unfollowed { name: last.clone(), args: values.clone() }, span);
+            return self.arena.add(Node::Call(last, values));
+        }
+        if let Some((at, found)) = self.index.function(self.file(), &path) {
+            let before = self.events.len();
+            if let Some(v) = self.follow(at, found, None, &values, span) {
+                let called = self.events[before..].iter().any(|event| matches!(event.action, Action::Cpi { .. }));
+                if !called {
+                    self.pass_cpi(&last, &values, span);
+                }
+                return v;
+            }
         }
         // `Type::method(receiver, ..)`
         if let [.., ty, name] = path.as_slice()
@@ -198,7 +208,10 @@ impl<'a> Run<'a> {
         if let Some(receiver) = receiver {
             self.st.vars.push(("self".into(), receiver));
         }
-        for ((pat, _), arg) in function.params.iter().zip(args) {
+        for ((pat, ty), arg) in function.params.iter().zip(args) {
+            if ty.args.is_empty() && ty.name.len() <= 5 && ty.name.starts_with(['u', 'i', 'f']) {
+                self.arg_types.entry(*arg).or_insert_with(|| ty.clone());
+            }
             self.bind(pat, *arg, function.span);
         }
         let tail = self.eval_block(&function.body);
@@ -492,7 +505,7 @@ impl<'a> Run<'a> {
                 (name, program)
             }
             Node::Call(name, args) => {
-                let fixed = ["system_instruction", "associated_token", "stake", "vote", "loader", "memo"];
+                let fixed = ["system", "associated_token", "stake", "vote", "loader", "memo", "compute_budget"];
                 let fixed = fixed.iter().any(|fixed| name.contains(fixed))
                     || name.contains("create_account")
                     || name.contains("create_associated");
@@ -532,8 +545,11 @@ impl<'a> Run<'a> {
     fn unfollowed(&mut self, path: &[Name], types: &[Ty], values: Vec<V>, span: Span) -> V {
         let path = self.index.full_path(self.file(), path);
         let Some(last) = path.last() else { return self.unknown() };
+        // Of an instruction's builder the crate is kept as well.
+        let builder = path.iter().rev().nth(1).is_some_and(|module| module.contains("instruction"));
+        let kept = if builder { path.len() } else { 2 };
         let name: Name =
-            path.iter().rev().take(2).rev().map(|name| &**name).collect::<Vec<_>>().join("::").as_str().into();
+            path.iter().rev().take(kept).rev().map(|name| &**name).collect::<Vec<_>>().join("::").as_str().into();
         if values.is_empty() {
             let last = last.clone();
             let v = self.arena.add(Node::Path(path));

@@ -371,7 +371,7 @@ impl<'a> Run<'a> {
         };
         match op {
             BinOp::Eq | BinOp::Ne => {
-                let (a, b) = (self.as_key(a), self.as_key(b));
+                let (a, b) = self.compared(a, b);
                 self.emit(Action::Compare { left: a, right: b }, span);
                 let eq = self.arena.eq(a, b);
                 if op == BinOp::Eq { eq } else { self.not(eq) }
@@ -386,6 +386,20 @@ impl<'a> Run<'a> {
                 self.arena.add(Node::Bin(op, a, b))
             }
         }
+    }
+
+    /// What a comparison compares: addresses where accounts stand for them, and what a `memcmp` that has to be zero
+    /// was given.
+    fn compared(&mut self, a: V, b: V) -> (V, V) {
+        for (this, that) in [(a, b), (b, a)] {
+            if let (Node::Call(name, args), Node::Lit(Lit::Int(0, _))) = (self.arena.get(this), self.arena.get(that))
+                && name.ends_with("memcmp")
+                && let [x, y] = args.as_slice()
+            {
+                return (*x, *y);
+            }
+        }
+        (self.as_key(a), self.as_key(b))
     }
 
     fn arith(&mut self, op: BinOp, left: V, right: V, assigned: bool, span: Span) {
@@ -553,9 +567,44 @@ impl<'a> Run<'a> {
             }
         });
         self.group = group;
-        let value = self.either(&[(a, left.dead), (b, right.dead)]);
-        self.meet(vec![left, right]);
-        value
+        self.settle(vec![(a, left), (b, right)], splits)
+    }
+
+    /// Goes on where these paths meet, with the value that they give. Where some of them fail, the value is there
+    /// only if what holds on the others does. Arms of a dispatcher have nothing to do with one another.
+    fn settle(&mut self, sides: Vec<(V, super::State)>, dispatch: bool) -> V {
+        let mut values = Vec::with_capacity(sides.len());
+        let mut good: Option<Vec<super::Fact>> = None;
+        let mut conditional = false;
+        for (v, state) in sides.iter().filter(|(_, state)| !state.dead) {
+            let mut facts = state.facts.clone();
+            let mut inner = *v;
+            while let Node::Res(ok, more) = self.arena.get(inner).clone() {
+                conditional |= !more.is_empty();
+                facts.extend(more);
+                inner = ok;
+            }
+            if matches!(self.arena.get(inner), Node::Failed) {
+                conditional = true;
+                continue;
+            }
+            values.push((inner, false));
+            good = Some(match good {
+                None => facts,
+                Some(before) => self.meet_facts(&before, &facts),
+            });
+        }
+        let failed = self.arena.add(Node::Failed);
+        let alive = sides.iter().any(|(_, state)| !state.dead);
+        let value = if values.is_empty() && alive { failed } else { self.either(&values) };
+        self.meet(sides.into_iter().map(|(_, state)| state).collect());
+        match good {
+            Some(good) if conditional && !dispatch && !self.st.dead => {
+                let extra = good.into_iter().filter(|fact| !self.st.facts.contains(fact)).collect();
+                self.arena.add(Node::Res(value, extra))
+            }
+            _ => value,
+        }
     }
 
     /// Variables of `if let`, also inside `&&`.
@@ -596,7 +645,6 @@ impl<'a> Run<'a> {
         let group = self.group;
         let splits = !self.groups[group as usize].consumed && arms.len() > 1;
         let mut sides = Vec::with_capacity(arms.len());
-        let mut states = Vec::with_capacity(arms.len());
         let mut seen: Vec<&Pat> = Vec::new();
         for arm in arms {
             let failing = is_failure(&arm.pat);
@@ -625,12 +673,9 @@ impl<'a> Run<'a> {
             });
             self.group = group;
             seen.push(&arm.pat);
-            sides.push((v, state.dead));
-            states.push(state);
+            sides.push((v, state));
         }
-        let value = self.either(&sides);
-        self.meet(states);
-        value
+        self.settle(sides, splits)
     }
 
     fn bind_failure(&mut self, pat: &'a Pat) {

@@ -485,6 +485,15 @@ impl<'a> Run<'a> {
         if let Some(v) = self.own_method(r, name, &values, span) {
             return v;
         }
+        // A setter of a type that is not among the sources.
+        if let (Some(field), Node::State(account, ty)) =
+            (name.strip_prefix("set_"), self.arena.get(self.inner(r)).clone())
+            && let Some(value) = values.first()
+        {
+            let place = self.arena.add(Node::Field(r, field.into()));
+            self.emit(Action::WriteField { account, ty, field: field.into(), place, value: *value }, span);
+            return self.arena.add(Node::Unit);
+        }
         // Writers: the bytes that they write to belong to the receiver or to an argument.
         let target = if matches!(
             &**name,
