@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    Confidence, Finding, Rule, Severity,
+    Confidence, Finding, Rule, Severity, Span,
     interp::{Action, Event, Node, Prop, V},
     model::{View, how},
     syntax::BinOp,
@@ -43,7 +43,13 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
         if severity == Severity::High && !decides(view, event, *op, *left, *right) {
             severity = Severity::Medium;
         }
-        if !told.insert((event.file, event.span)) {
+        // Of an expression the innermost part that wraps is told; it comes first.
+        let inside = told.iter().any(|(file, span): &(usize, Span)| {
+            *file == event.file
+                && (span.line, span.column) >= (event.span.line, event.span.column)
+                && (span.end_line, span.end_column) <= (event.span.end_line, event.span.end_column)
+        });
+        if inside || !told.insert((event.file, event.span)) {
             continue;
         }
         let word = match op {
@@ -124,8 +130,14 @@ fn decides(view: &View<'_, '_>, event: &Event, op: BinOp, left: V, right: V) -> 
         Node::Call(name, args) => name.contains("sub") && args.get(1) == Some(&right),
         _ => false,
     };
+    // What a call moves as well exists: sums of it fit.
+    let moved = op == BinOp::Add
+        && view.events.iter().any(|event| match &event.action {
+            Action::Cpi { data, .. } => data.iter().any(|v| *v == left || *v == right),
+            _ => false,
+        });
     let bounded = event.facts.iter().any(|(v, _)| view.run.arena.any(*v, &taken));
-    compared || (op == BinOp::Sub && view.run.arena.state_field(left).is_some() && !bounded)
+    (compared && !moved) || (op == BinOp::Sub && view.run.arena.state_field(left).is_some() && !bounded)
 }
 
 /// A comparison says that what is taken is no more than what is there.

@@ -186,7 +186,8 @@ impl<'a> Run<'a> {
         args: &[V],
         span: Span,
     ) -> Option<V> {
-        if self.frames.len() > DEEPEST || self.frames.iter().any(|frame| frame.at == Some(at)) {
+        let deepest = if self.framework == super::Framework::Plain { super::DEEPEST_PLAIN } else { DEEPEST };
+        if self.frames.len() > deepest || self.frames.iter().any(|frame| frame.at == Some(at)) {
             return None;
         }
         if !self.followed.contains(&at) {
@@ -265,7 +266,7 @@ impl<'a> Run<'a> {
             _ => self.arena.add(Node::Phi(values)),
         };
         self.spread(first, &facts, false);
-        let new: Vec<super::Fact> = facts.iter().filter(|fact| !before.contains(fact)).copied().collect();
+        let new: Vec<super::Fact> = facts.iter().filter(|fact| before.binary_search(fact).is_err()).copied().collect();
         if gives_bool && several {
             self.st.facts = before;
             let yes = self.arena.add(Node::Lit(Lit::Bool(true)));

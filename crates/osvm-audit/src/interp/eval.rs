@@ -9,7 +9,7 @@ use crate::{
 impl<'a> Run<'a> {
     pub(super) fn eval(&mut self, expr: &'a Expr) -> V {
         self.steps += 1;
-        if self.steps > STEPS {
+        if self.steps > STEPS || (self.steps % 256 == 0 && std::time::Instant::now() > self.deadline) {
             self.exhausted = true;
             self.st.dead = true;
             return self.arena.add(Node::Unit);
@@ -581,7 +581,9 @@ impl<'a> Run<'a> {
             let mut inner = *v;
             while let Node::Res(ok, more) = self.arena.get(inner).clone() {
                 conditional |= !more.is_empty();
-                facts.extend(more);
+                for fact in more {
+                    super::flow::insert(&mut facts, fact);
+                }
                 inner = ok;
             }
             if matches!(self.arena.get(inner), Node::Failed) {
@@ -600,7 +602,7 @@ impl<'a> Run<'a> {
         self.meet(sides.into_iter().map(|(_, state)| state).collect());
         match good {
             Some(good) if conditional && !dispatch && !self.st.dead => {
-                let extra = good.into_iter().filter(|fact| !self.st.facts.contains(fact)).collect();
+                let extra = good.into_iter().filter(|fact| self.st.facts.binary_search(fact).is_err()).collect();
                 self.arena.add(Node::Res(value, extra))
             }
             _ => value,

@@ -8,11 +8,18 @@ const MOST: usize = 400;
 /// Facts of one side of a join that are combined with those of the other side.
 const JOINED: usize = 8;
 
+/// Facts are kept sorted, so that they are found and met quickly.
+pub(super) fn insert(facts: &mut Vec<Fact>, fact: Fact) {
+    if let Err(place) = facts.binary_search(&fact)
+        && facts.len() < MOST
+    {
+        facts.insert(place, fact);
+    }
+}
+
 impl Run<'_> {
     pub(super) fn learn(&mut self, fact: Fact, span: Span) {
-        if self.st.facts.len() < MOST && !self.st.facts.contains(&fact) {
-            self.st.facts.push(fact);
-        }
+        insert(&mut self.st.facts, fact);
         let file = self.file();
         self.learnt.entry(fact).or_insert((file, span));
     }
@@ -128,9 +135,7 @@ impl Run<'_> {
     pub(super) fn spread(&mut self, first: usize, facts: &[Fact], seal: bool) {
         for event in self.events.iter_mut().skip(first).filter(|event| !event.sealed) {
             for fact in facts {
-                if event.facts.len() < MOST && !event.facts.contains(fact) {
-                    event.facts.push(*fact);
-                }
+                insert(&mut event.facts, *fact);
             }
             event.sealed |= seal;
         }
@@ -186,9 +191,9 @@ impl Run<'_> {
 
     /// What holds on both sides, and that one of the two rests holds.
     pub(super) fn meet_facts(&mut self, a: &[Fact], b: &[Fact]) -> Vec<Fact> {
-        let mut both: Vec<Fact> = a.iter().filter(|fact| b.contains(fact)).copied().collect();
+        let mut both: Vec<Fact> = a.iter().filter(|fact| b.binary_search(fact).is_ok()).copied().collect();
         let rest = |side: &[Fact]| -> Vec<Fact> {
-            side.iter().filter(|fact| !both.contains(fact)).take(JOINED).copied().collect()
+            side.iter().filter(|fact| both.binary_search(fact).is_err()).take(JOINED).copied().collect()
         };
         let (left, right) = (rest(a), rest(b));
         if !left.is_empty() && !right.is_empty() {
@@ -198,7 +203,7 @@ impl Run<'_> {
             let file = self.file();
             let span = self.span;
             self.learnt.entry((either, true)).or_insert((file, span));
-            both.push((either, true));
+            insert(&mut both, (either, true));
         }
         both
     }

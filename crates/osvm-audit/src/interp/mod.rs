@@ -18,7 +18,10 @@ mod pattern;
 mod roots;
 mod value;
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 pub(crate) use account::{Account, Wrapper};
 pub(crate) use event::{Action, Event, Lamports};
@@ -36,6 +39,12 @@ pub(crate) use roots::{Root, run_package};
 const STEPS: usize = 400_000;
 /// Calls in calls that are followed.
 const DEEPEST: usize = 14;
+/// The same for functions that no handler calls.
+const DEEPEST_PLAIN: usize = 4;
+/// What one root may take.
+const LIMIT: Duration = Duration::from_secs(2);
+/// Events of one root.
+const EVENTS: usize = 30_000;
 
 /// The framework that a handler is written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +140,7 @@ pub(crate) struct Run<'a> {
     frames: Vec<Frame>,
     group: u32,
     steps: usize,
+    deadline: Instant,
     args: u32,
     loops: u32,
     span: Span,
@@ -157,6 +167,7 @@ impl<'a> Run<'a> {
             frames: Vec::new(),
             group: 0,
             steps: 0,
+            deadline: Instant::now() + LIMIT,
             args: 0,
             loops: 0,
             span: Span::default(),
@@ -169,6 +180,10 @@ impl<'a> Run<'a> {
 
     fn emit(&mut self, action: Action, span: Span) {
         if self.st.dead {
+            return;
+        }
+        if self.events.len() >= EVENTS {
+            self.exhausted = true;
             return;
         }
         let (file, facts) = (self.file(), self.st.facts.clone());

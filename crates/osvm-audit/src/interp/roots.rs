@@ -46,7 +46,9 @@ pub(crate) fn run_package<'a>(sources: &'a Sources, package: &'a Package, index:
             }
         };
     // Anchor's own handlers, then handlers without their module.
-    let context = |root: &&Root<'a>| root.function.params.first().is_some_and(|(_, ty)| &*ty.name == "Context");
+    let context = |root: &&Root<'a>| {
+        root.function.params.first().is_some_and(|(_, ty)| &*ty.name == "Context" && !ty.args.is_empty())
+    };
     start(
         &mut all.iter().filter(context).filter(|root| root.function.in_program).map(|root| (*root, Framework::Anchor)),
         &mut done,
