@@ -24,10 +24,10 @@ impl Whole {
     pub(crate) fn learn(&mut self, run: &Run<'_>) {
         for event in &run.events {
             match &event.action {
-                Action::WriteField { ty, field, value, .. } => {
-                    if run.arena.any(*value, &|node| matches!(node, Node::Bump(_))) {
-                        self.canonical.insert((ty.clone(), field.clone()));
-                    }
+                Action::WriteField { ty, field, value, .. }
+                    if run.arena.any(*value, &|node| matches!(node, Node::Bump(_))) =>
+                {
+                    self.canonical.insert((ty.clone(), field.clone()));
                 }
                 Action::WriteData { value: Some(value), .. } => {
                     if let Node::Struct(path, fields) = run.arena.get(*value) {
@@ -293,7 +293,7 @@ impl<'r, 'a> View<'r, 'a> {
         {
             return true;
         }
-        let by_address = self.equal(facts, &|a, b| {
+        self.equal(facts, &|a, b| {
             self.is_prop(a, Prop::Key, account)
                 && match self.node(b) {
                     Node::Pda(seeds, _) => {
@@ -307,17 +307,16 @@ impl<'r, 'a> View<'r, 'a> {
                     }
                     _ => self.trusted(b, facts, 0),
                 }
-        });
-        by_address
+        })
     }
 
     /// Instruction data, or a parameter of a plain function.
-    pub(crate) fn from_caller(&self, v: V) -> bool {
+    pub(crate) fn given_by_caller(&self, v: V) -> bool {
         self.run.arena.any(v, &|node| matches!(node, Node::Arg(..)))
     }
 
     /// Content of an account.
-    pub(crate) fn from_state(&self, v: V) -> bool {
+    pub(crate) fn read_of_state(&self, v: V) -> bool {
         self.run.arena.any(v, &|node| matches!(node, Node::State(..) | Node::Prop(Prop::Lamports | Prop::Data, _)))
     }
 

@@ -29,7 +29,8 @@ const MANIFEST: &str = "[package]\nname = \"p\"\n[dependencies]\nanchor-lang = \
 
 #[test]
 fn what_is_no_rust_is_reported_as_not_analysed() {
-    let dir = crate_with(&[("src/lib.rs", "fn broken( {"), ("src/fine.rs", "pub fn fine() {}"), ("src/bytes.rs", "\u{0}")]);
+    let dir =
+        crate_with(&[("src/lib.rs", "fn broken( {"), ("src/fine.rs", "pub fn fine() {}"), ("src/bytes.rs", "\u{0}")]);
     fs::write(dir.path().join("src/latin.rs"), [b'/', b'/', 0xe4]).unwrap();
     let report = audit(dir.path());
     let files: Vec<&str> = report.not_analysed.iter().map(|part| part.file.as_str()).collect();
@@ -84,18 +85,21 @@ fn helpers_in_other_files_and_traits_are_followed() {
         if !self.is_signer { return Err(ProgramError::MissingRequiredSignature) } Ok(()) } }\n\
         pub fn owned(account: &AccountInfo, by: &Pubkey) -> ProgramResult {\n\
         (account.owner == by).then_some(()).ok_or(ProgramError::IllegalOwner)?; assert_eq!(account.owner, by); Ok(()) }\n";
-    let dir = crate_with(&[("src/lib.rs", "mod checks; mod take;"), ("src/take.rs", handler), ("src/checks.rs", checks)]);
+    let dir =
+        crate_with(&[("src/lib.rs", "mod checks; mod take;"), ("src/take.rs", handler), ("src/checks.rs", checks)]);
     let report = audit(dir.path());
     assert_eq!(rules_of(&report), Vec::<&str>::new());
     let unchecked = checks.replace("if !self.is_signer { return Err(ProgramError::MissingRequiredSignature) }", "");
-    let dir = crate_with(&[("src/lib.rs", "mod checks; mod take;"), ("src/take.rs", handler), ("src/checks.rs", &unchecked)]);
+    let dir =
+        crate_with(&[("src/lib.rs", "mod checks; mod take;"), ("src/take.rs", handler), ("src/checks.rs", &unchecked)]);
     assert_eq!(rules_of(&audit(dir.path())), ["OSVM-001"]);
 }
 
 #[test]
 fn names_decide_nothing() {
     // The same program with every name of its own replaced says the same.
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/OSVM-001/bad_has_one.rs")).unwrap();
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/OSVM-001/bad_has_one.rs"))
+        .unwrap();
     let renamed = text
         .replace("treasury", "secure_good")
         .replace("set_fee", "check_everything")
@@ -112,10 +116,15 @@ fn names_decide_nothing() {
 
 #[test]
 fn overflow_checks_of_the_workspace_silence_sums() {
-    let program = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/OSVM-060/bad.rs")).unwrap();
+    let program =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/OSVM-060/bad.rs")).unwrap();
     let workspace = |checks: &str| {
         let root = format!("[workspace]\nmembers = [\"programs/*\"]\n[profile.release]\noverflow-checks = {checks}\n");
-        let dir = crate_with(&[("Cargo.toml", &root), ("programs/a/Cargo.toml", MANIFEST), ("programs/a/src/lib.rs", &program)]);
+        let dir = crate_with(&[
+            ("Cargo.toml", &root),
+            ("programs/a/Cargo.toml", MANIFEST),
+            ("programs/a/src/lib.rs", &program),
+        ]);
         audit(&dir.path().join("programs/a"))
     };
     assert!(rules_of(&workspace("false")).contains(&"OSVM-060"));
@@ -124,7 +133,8 @@ fn overflow_checks_of_the_workspace_silence_sums() {
 
 #[test]
 fn what_the_source_allows_is_counted_and_shown() {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/OSVM-060/bad.rs")).unwrap();
+    let text =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/OSVM-060/bad.rs")).unwrap();
     let text = text.replace(
         "        ctx.accounts.book.balance -= amount;",
         "        // osvm: allow(OSVM-060, reason = \"bounded by the caller\")\n        ctx.accounts.book.balance -= amount;",
@@ -139,7 +149,8 @@ fn what_the_source_allows_is_counted_and_shown() {
 #[test]
 fn a_session_parses_again_only_what_changed_and_says_the_same() {
     let bad = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/OSVM-060/bad.rs")).unwrap();
-    let good = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/OSVM-060/good.rs")).unwrap();
+    let good =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/OSVM-060/good.rs")).unwrap();
     let dir = crate_with(&[("Cargo.toml", MANIFEST), ("src/lib.rs", &bad)]);
     let mut session = Session::new();
     let options = Options::new(dir.path());

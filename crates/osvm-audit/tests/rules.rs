@@ -29,7 +29,10 @@ fn each_rule_tells_the_mistake_from_its_fix() {
             assert_eq!(report.not_analysed, [], "{} is read whole", file.display());
             let told = !of(&report, &rule).is_empty();
             if told != name.starts_with("bad") {
-                wrong.push(format!("{rule}/{name}: {:?}", report.findings.iter().map(|f| (f.rule, &f.message)).collect::<Vec<_>>()));
+                wrong.push(format!(
+                    "{rule}/{name}: {:?}",
+                    report.findings.iter().map(|f| (f.rule, &f.message)).collect::<Vec<_>>()
+                ));
             }
         }
         covered.insert(rule);

@@ -92,7 +92,7 @@ fn integers(view: &View<'_, '_>, event: &Event, left: V, right: V) -> bool {
             return false;
         }
     }
-    known || (view.from_caller(left) || view.from_caller(right))
+    known || (view.given_by_caller(left) || view.given_by_caller(right))
 }
 
 /// A length, a size, a float or a text, by itself or in a sum.
@@ -155,14 +155,14 @@ fn bounded(view: &View<'_, '_>, event: &Event, left: V, right: V) -> bool {
 
 fn weight(view: &View<'_, '_>, event: &Event, op: BinOp, left: V, right: V) -> Option<(Severity, Confidence)> {
     let literal = view.literal(left).is_some() || view.literal(right).is_some();
-    let constant = |v: V| !view.from_caller(v) && !view.from_state(v);
+    let constant = |v: V| !view.given_by_caller(v) && !view.read_of_state(v);
     if constant(left) && constant(right) {
         return None;
     }
     if view.is_plain() {
         return (!literal).then_some((Severity::Low, Confidence::Low));
     }
-    let by_caller = view.from_caller(left) || view.from_caller(right);
+    let by_caller = view.given_by_caller(left) || view.given_by_caller(right);
     Some(match (literal, by_caller) {
         (true, false) => (Severity::Low, Confidence::Low),
         (true, true) if op == BinOp::Mul => (Severity::Medium, Confidence::Medium),

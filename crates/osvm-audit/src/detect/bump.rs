@@ -40,7 +40,7 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
         let Some((_, Some(bump))) = entry.declared.then(|| view.derived(account, &event.facts)).flatten() else {
             continue;
         };
-        if !view.from_caller(bump) || !entry.attr.has("seeds") {
+        if !view.given_by_caller(bump) || !entry.attr.has("seeds") {
             continue;
         }
         let message = format!("`{}` is derived with a bump that the caller gives", entry.name);
@@ -85,7 +85,7 @@ fn loose(view: &View<'_, '_>, bump: V, pda: V, facts: &[Fact]) -> Option<(String
         let what = format!("`{field}` of `{}`, where no handler stores the canonical bump", view.name(account));
         return Some((what, Confidence::Medium));
     }
-    if view.from_caller(bump) {
+    if view.given_by_caller(bump) {
         return Some(("a bump that the caller gives".to_owned(), Confidence::High));
     }
     None

@@ -60,7 +60,7 @@ pub(super) fn check_cast(view: &View<'_, '_>, found: &mut Vec<Finding>) {
         let Some(ty) = view.run.ty(event.file, *from) else { continue };
         let (Some((have, signed)), Some((want, wants_sign))) = (width(&ty.name), width(to)) else { continue };
         let loses = want < have || (signed && !wants_sign);
-        if !loses || (!view.from_caller(*from) && !view.from_state(*from)) {
+        if !loses || (!view.given_by_caller(*from) && !view.read_of_state(*from)) {
             continue;
         }
         let bounded = view.entails(&event.facts, &|node, _| {
@@ -96,7 +96,9 @@ pub(super) fn check_division_first(view: &View<'_, '_>, found: &mut Vec<Finding>
                 || view.run.arena.any(*side, &|node| matches!(node, Node::Lit(crate::syntax::Lit::Float)))
         });
         let divided = |v: V, by: V| match view.node(view.strip(v)) {
-            Node::Bin(BinOp::Div, top, divisor) => *divisor != by && (view.from_caller(*top) || view.from_state(*top)),
+            Node::Bin(BinOp::Div, top, divisor) => {
+                *divisor != by && (view.given_by_caller(*top) || view.read_of_state(*top))
+            }
             Node::Call(name, args) => &**name == "checked_div" && args.get(1) != Some(&by),
             _ => false,
         };
@@ -128,7 +130,7 @@ pub(super) fn check_divisor(view: &View<'_, '_>, found: &mut Vec<Finding>) {
     for event in &view.events {
         let Action::Arith { op: BinOp::Div | BinOp::Rem, right, .. } = &event.action else { continue };
         let open = matches!(view.node(view.strip(*right)), Node::Arg(..) | Node::Field(..));
-        if !open || !(view.from_caller(*right) || view.from_state(*right)) {
+        if !open || !(view.given_by_caller(*right) || view.read_of_state(*right)) {
             continue;
         }
         let compared =
@@ -166,7 +168,7 @@ pub(super) fn check_loop(view: &View<'_, '_>, found: &mut Vec<Finding>) {
                 &|node| matches!(node, Node::Call(name, args) if &**name == "len" && args.first() == Some(over)),
             )
         });
-        if !list || !view.from_caller(*over) || sized {
+        if !list || !view.given_by_caller(*over) || sized {
             continue;
         }
         let message = "the caller decides how often this loop runs".to_owned();

@@ -69,7 +69,7 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
 /// The new address comes from outside: an account's key or an argument.
 fn given(view: &View<'_, '_>, value: crate::interp::V) -> bool {
     let value = view.strip(value);
-    matches!(view.node(value), Node::Prop(Prop::Key, _)) || view.from_caller(value)
+    matches!(view.node(value), Node::Prop(Prop::Key, _)) || view.given_by_caller(value)
 }
 
 /// Some part of the old content, or its emptiness, was looked at; or the address says whose it is.

@@ -31,7 +31,7 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
         });
         let unasked = match view.node(view.strip(*value)) {
             Node::Prop(Prop::Key, new) => !signers.contains(new),
-            _ => view.from_caller(*value),
+            _ => view.given_by_caller(*value),
         };
         if !held || !unasked {
             continue;

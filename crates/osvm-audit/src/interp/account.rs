@@ -40,7 +40,6 @@ pub(crate) struct Account {
     pub(crate) remaining: bool,
     /// Any element of a list, not a certain one.
     pub(crate) element: bool,
-    pub(crate) optional: bool,
     pub(crate) check_doc: bool,
     /// A field of an accounts struct.
     pub(crate) declared: bool,
@@ -62,7 +61,6 @@ impl Account {
             init_if_needed: false,
             remaining: false,
             element: false,
-            optional: false,
             check_doc: false,
             declared: false,
             named: false,
@@ -126,9 +124,7 @@ impl<'a> Run<'a> {
 
     fn field_account(&mut self, file: usize, field: &Field) -> V {
         let mut ty = &field.ty;
-        let mut optional = false;
         while let ("Box" | "Option" | "Rc" | "Arc", Some(inner)) = (&*ty.name, ty.args.first()) {
-            optional |= &*ty.name == "Option";
             ty = inner;
         }
         if is_raw_list(ty) {
@@ -154,7 +150,6 @@ impl<'a> Run<'a> {
                 || field.ty.by_mut,
             init: attr.has("init") || attr.has("zero"),
             init_if_needed: attr.has("init_if_needed"),
-            optional,
             check_doc: field.check_doc,
             declared: true,
             named: true,
@@ -299,7 +294,7 @@ impl<'a> Run<'a> {
                 ("mint::authority", Some(value)) => self.state_is(number, "mint_authority", value, span),
                 ("close", Some(value)) => {
                     let to = self.eval(value);
-                    self.emit(Action::Close { account: number, to: Some(to), how: "close".into() }, span);
+                    self.emit(Action::Close { account: number, to: Some(to) }, span);
                 }
                 ("realloc", Some(_)) => self.emit(Action::Realloc { account: number }, span),
                 _ => {}

@@ -322,7 +322,6 @@ impl<'a> Run<'a> {
             ) => {
                 let seeds = self.seeds(*seeds);
                 let pda = self.arena.add(Node::Pda(seeds, None));
-                self.emit(Action::FindPda { pda }, span);
                 let bump = self.arena.add(Node::Bump(pda));
                 Some(self.arena.add(Node::Tuple(vec![pda, bump])))
             }
@@ -635,7 +634,6 @@ impl<'a> Run<'a> {
                 self.arena.add(Node::Failed)
             }
             "panic" | "unreachable" | "todo" | "unimplemented" => {
-                self.emit(Action::Panic { name: name.clone() }, span);
                 self.st.dead = true;
                 self.arena.add(Node::Unit)
             }
@@ -665,7 +663,7 @@ impl<'a> Run<'a> {
                     return self.arena.add(Node::Unit);
                 }
                 for value in &values {
-                    self.emit(Action::Use { value: *value, name: name.clone() }, span);
+                    self.emit(Action::Use { value: *value }, span);
                 }
                 self.arena.add(Node::Call(format!("{name}!").as_str().into(), values))
             }

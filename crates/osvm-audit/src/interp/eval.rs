@@ -9,7 +9,7 @@ use crate::{
 impl<'a> Run<'a> {
     pub(super) fn eval(&mut self, expr: &'a Expr) -> V {
         self.steps += 1;
-        if self.steps > STEPS || (self.steps % 256 == 0 && std::time::Instant::now() > self.deadline) {
+        if self.steps > STEPS || (self.steps.is_multiple_of(256) && std::time::Instant::now() > self.deadline) {
             self.exhausted = true;
             self.st.dead = true;
             return self.arena.add(Node::Unit);
@@ -36,7 +36,7 @@ impl<'a> Run<'a> {
                 self.arena.add(Node::Neg(inner))
             }
             Kind::Deref(inner) => self.eval_deref(inner, span),
-            Kind::Ref(inner, _) => self.eval(inner),
+            Kind::Ref(inner) => self.eval(inner),
             Kind::Binary(op, left, right) => self.eval_binary(*op, left, right, span),
             Kind::Assign(left, right) => {
                 let value = self.eval(right);
@@ -186,7 +186,7 @@ impl<'a> Run<'a> {
             )
         {
             let inner = match &value.kind {
-                Kind::Ref(inner, _) => inner,
+                Kind::Ref(inner) => inner,
                 _ => value,
             };
             if let Kind::Lit(lit) = &inner.kind {
@@ -537,7 +537,7 @@ impl<'a> Run<'a> {
             (Lamports::Debited, Node::Call(_, args)) if args.get(1) == Some(&own) => Lamports::Zeroed,
             (change, _) => change,
         };
-        self.emit(Action::Lamports { account, change, value }, span);
+        self.emit(Action::Lamports { account, change }, span);
     }
 
     fn eval_if(&mut self, cond: &'a Expr, then: &'a Block, otherwise: Option<&'a Expr>, span: Span) -> V {

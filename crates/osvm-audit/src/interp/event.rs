@@ -43,17 +43,14 @@ pub(crate) enum Action {
     Lamports {
         account: u32,
         change: Lamports,
-        value: V,
     },
     /// An account is closed by a framework's means.
     Close {
         account: u32,
         to: Option<V>,
-        how: Name,
     },
     Assign {
         account: u32,
-        to: V,
     },
     Realloc {
         account: u32,
@@ -72,11 +69,6 @@ pub(crate) enum Action {
         right: V,
         assigned: bool,
     },
-    /// `saturating_*`, `wrapping_*` and `overflowing_*`.
-    Lossy {
-        name: Name,
-        left: V,
-    },
     Cast {
         from: V,
         to: Name,
@@ -86,13 +78,9 @@ pub(crate) enum Action {
         pda: V,
         bump: Option<V>,
     },
-    FindPda {
-        pda: V,
-    },
     /// A field of an account's content, or its key, is logged or passed on.
     Use {
         value: V,
-        name: Name,
     },
     Compare {
         left: V,
@@ -105,9 +93,6 @@ pub(crate) enum Action {
     },
     Loop {
         over: V,
-    },
-    Panic {
-        name: Name,
     },
     /// A call that could not be followed.
     Unfollowed {
@@ -126,6 +111,4 @@ pub(crate) struct Event {
     pub(crate) group: u32,
     /// The path has returned; later facts are none of this event's.
     pub(super) sealed: bool,
-    /// Inside a loop's body.
-    pub(crate) looped: bool,
 }

@@ -73,7 +73,6 @@ impl<'a> Run<'a> {
             "unwrap" | "expect" | "unwrap_unchecked" => {
                 let args = self.eval_all(args);
                 let _ = args;
-                self.emit(Action::Panic { name: name.clone() }, span);
                 return self.force(r, span);
             }
             "unwrap_or" | "unwrap_or_default" | "unwrap_or_else" | "ok" | "err" => {
@@ -310,7 +309,7 @@ impl<'a> Run<'a> {
                 if raw || self.index.method(self.file(), None, name).is_none() =>
             {
                 let to = rest.first().copied();
-                self.emit(Action::Close { account: number, to, how: name.clone() }, span);
+                self.emit(Action::Close { account: number, to }, span);
                 return ok(self, own, Vec::new());
             }
             ("send" | "send_owned", [amount, to, ..]) => {
@@ -335,8 +334,8 @@ impl<'a> Run<'a> {
                 let unit = self.arena.add(Node::Unit);
                 return ok(self, unit, Vec::new());
             }
-            ("assign", [to, ..]) => {
-                self.emit(Action::Assign { account: number, to: *to }, span);
+            ("assign", [_, ..]) => {
+                self.emit(Action::Assign { account: number }, span);
                 return ok(self, own, Vec::new());
             }
             ("realloc" | "resize" | "resize_unchecked", _) => {
@@ -478,9 +477,6 @@ impl<'a> Run<'a> {
                 }
             }
             _ => {}
-        }
-        if name.starts_with("saturating_") || name.starts_with("wrapping_") || name.starts_with("overflowing_") {
-            self.emit(Action::Lossy { name: name.clone(), left: r }, span);
         }
         if let Some(v) = self.own_method(r, name, &values, span) {
             return v;

@@ -33,7 +33,7 @@ use crate::{
     syntax::{Name, Ty},
 };
 
-pub(crate) use roots::{Root, run_package};
+pub(crate) use roots::run_package;
 
 /// Expressions that one root may evaluate.
 const STEPS: usize = 400_000;
@@ -187,7 +187,7 @@ impl<'a> Run<'a> {
             return;
         }
         let (file, facts) = (self.file(), self.st.facts.clone());
-        let event = Event { action, file, span, facts, group: self.group, sealed: false, looped: self.loops > 0 };
+        let event = Event { action, file, span, facts, group: self.group, sealed: false };
         self.events.push(event);
     }
 

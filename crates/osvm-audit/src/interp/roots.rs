@@ -15,9 +15,9 @@ use crate::{
 
 /// What a run begins with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Root<'a> {
-    pub(crate) at: At,
-    pub(crate) function: &'a Function,
+pub(super) struct Root<'a> {
+    at: At,
+    function: &'a Function,
 }
 
 /// Functions of one package that are run as plain roots, at most.
@@ -33,7 +33,7 @@ pub(crate) fn run_package<'a>(sources: &'a Sources, package: &'a Package, index:
     }
     let mut done: HashSet<At> = HashSet::new();
     let mut runs = Vec::new();
-    let mut start =
+    let start =
         |roots: &mut dyn Iterator<Item = (Root<'a>, Framework)>, done: &mut HashSet<At>, runs: &mut Vec<Run<'a>>| {
             for (root, framework) in roots {
                 if done.contains(&root.at) {
@@ -194,7 +194,7 @@ fn calls_in<'a>(expr: &'a crate::syntax::Expr, names: &mut Vec<&'a [Name]>) {
         | K::Not(inner)
         | K::Neg(inner)
         | K::Deref(inner)
-        | K::Ref(inner, _)
+        | K::Ref(inner)
         | K::Try(inner)
         | K::Cast(inner, _)
         | K::Closure(_, inner)

@@ -85,7 +85,7 @@ impl Lower {
             Syn::Reference(reference) => {
                 let inner = self.boxed(&reference.expr);
                 let span = join(at(reference.and_token.span), inner.span);
-                made(Kind::Ref(inner, reference.mutability.is_some()), span)
+                made(Kind::Ref(inner), span)
             }
             Syn::RawAddr(raw) => self.expr(&raw.expr),
             Syn::Binary(binary) => self.binary(binary),

@@ -1,6 +1,6 @@
 //! Items: functions, structs, enums, impls, constants and inline modules.
 
-use syn::{Fields, ImplItem, Item, UseTree, Visibility};
+use syn::{Fields, ImplItem, Item, UseTree};
 
 use super::{
     Const, Enum, Field, Function, Name, Struct, Ty,
@@ -19,7 +19,7 @@ impl Lower {
     pub(super) fn item(&mut self, item: &Item) {
         match item {
             Item::Fn(function) if !only_for_tests(&function.attrs) => {
-                self.function(&function.sig, &function.block, &function.attrs, &function.vis, None, None);
+                self.function(&function.sig, &function.block, None, None);
             }
             Item::Mod(module) if !only_for_tests(&module.attrs) => {
                 let Some((_, items)) = &module.content else { return };
@@ -41,18 +41,17 @@ impl Lower {
                     if let syn::TraitItem::Fn(function) = member
                         && let Some(body) = &function.default
                     {
-                        let public = Visibility::Inherited;
-                        self.function(&function.sig, body, &function.attrs, &public, Some(self_ty.clone()), None);
+                        self.function(&function.sig, body, Some(self_ty.clone()), None);
                     }
                 }
             }
             Item::Const(item) => {
                 let (name, value) = (self.ident(&item.ident), self.expr(&item.expr));
-                self.unit.consts.push(Const { name, value, self_ty: None });
+                self.unit.consts.push(Const { name, value });
             }
             Item::Static(item) => {
                 let (name, value) = (self.ident(&item.ident), self.expr(&item.expr));
-                self.unit.consts.push(Const { name, value, self_ty: None });
+                self.unit.consts.push(Const { name, value });
             }
             Item::Use(item) => {
                 let mut prefix = Vec::new();
@@ -115,7 +114,7 @@ impl Lower {
         let instruction = self.instruction_attr(&item.attrs);
         let fields = self.fields(&item.fields);
         let name = self.ident(&item.ident);
-        self.unit.structs.push(Struct { name, span: at(item.ident.span()), fields, derives, attrs, instruction });
+        self.unit.structs.push(Struct { name, fields, derives, attrs, instruction });
     }
 
     fn fields(&mut self, fields: &Fields) -> Vec<Field> {
@@ -135,7 +134,6 @@ impl Lower {
     }
 
     fn enumeration(&mut self, item: &syn::ItemEnum) {
-        let (attrs, derives) = self.attrs(&item.attrs);
         let name = self.ident(&item.ident);
         let variants = item
             .variants
@@ -145,7 +143,7 @@ impl Lower {
                 (self.ident(&variant.ident), fields)
             })
             .collect();
-        self.unit.enums.push(Enum { name, derives, attrs, variants });
+        self.unit.enums.push(Enum { name, variants });
     }
 
     fn implementation(&mut self, item: &syn::ItemImpl) {
@@ -158,27 +156,18 @@ impl Lower {
             match member {
                 ImplItem::Fn(function) if !only_for_tests(&function.attrs) => {
                     let (ty, of) = (Some(self_ty.clone()), trait_.clone());
-                    self.function(&function.sig, &function.block, &function.attrs, &function.vis, ty, of);
+                    self.function(&function.sig, &function.block, ty, of);
                 }
                 ImplItem::Const(item) => {
                     let (name, value) = (self.ident(&item.ident), self.expr(&item.expr));
-                    self.unit.consts.push(Const { name, value, self_ty: Some(self_ty.name.clone()) });
+                    self.unit.consts.push(Const { name, value });
                 }
                 _ => {}
             }
         }
     }
 
-    fn function(
-        &mut self,
-        sig: &syn::Signature,
-        block: &syn::Block,
-        attrs: &[syn::Attribute],
-        vis: &Visibility,
-        self_ty: Option<Ty>,
-        trait_: Option<Ty>,
-    ) {
-        let (attrs, _) = self.attrs(attrs);
+    fn function(&mut self, sig: &syn::Signature, block: &syn::Block, self_ty: Option<Ty>, trait_: Option<Ty>) {
         let mut params = Vec::new();
         let mut takes_self = false;
         for input in &sig.inputs {
@@ -207,9 +196,7 @@ impl Lower {
             params,
             ret,
             body,
-            is_pub: matches!(vis, Visibility::Public(_)),
             in_program: self.in_program,
-            attrs,
             span,
         });
     }

@@ -11,8 +11,8 @@ mod shape;
 
 use std::sync::Arc;
 
-pub(crate) use attr::{AccountAttr, Constraint};
-pub(crate) use parse::{Parsed, parse};
+pub(crate) use attr::AccountAttr;
+pub(crate) use parse::parse;
 
 use crate::Span;
 
@@ -77,7 +77,7 @@ pub(crate) enum Kind {
     Not(Box<Expr>),
     Neg(Box<Expr>),
     Deref(Box<Expr>),
-    Ref(Box<Expr>, bool),
+    Ref(Box<Expr>),
     Binary(BinOp, Box<Expr>, Box<Expr>),
     Assign(Box<Expr>, Box<Expr>),
     AssignOp(BinOp, Box<Expr>, Box<Expr>),
@@ -155,7 +155,6 @@ pub(crate) struct Field {
 #[derive(Clone, Debug)]
 pub(crate) struct Struct {
     pub(crate) name: Name,
-    pub(crate) span: Span,
     pub(crate) fields: Vec<Field>,
     pub(crate) derives: Vec<Name>,
     /// Names of the attributes, as `account` or `zero_copy`.
@@ -167,8 +166,6 @@ pub(crate) struct Struct {
 #[derive(Clone, Debug)]
 pub(crate) struct Enum {
     pub(crate) name: Name,
-    pub(crate) derives: Vec<Name>,
-    pub(crate) attrs: Vec<Name>,
     /// Each variant with the types of its fields.
     pub(crate) variants: Vec<(Name, Vec<(Name, Ty)>)>,
 }
@@ -185,10 +182,8 @@ pub(crate) struct Function {
     pub(crate) params: Vec<(Pat, Ty)>,
     pub(crate) ret: Option<Ty>,
     pub(crate) body: Block,
-    pub(crate) is_pub: bool,
     /// Directly in a module marked `#[program]`.
     pub(crate) in_program: bool,
-    pub(crate) attrs: Vec<Name>,
     pub(crate) span: Span,
 }
 
@@ -197,7 +192,6 @@ pub(crate) struct Function {
 pub(crate) struct Const {
     pub(crate) name: Name,
     pub(crate) value: Expr,
-    pub(crate) self_ty: Option<Name>,
 }
 
 /// What a file declares, its inline modules flattened.
