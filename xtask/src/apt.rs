@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::sh::{self, Result};
 
 /// A program, and the package that brings it.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("cc", "gcc"),
     ("node", "nodejs"),
     ("npm", "npm"),
@@ -13,6 +13,7 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("haproxy", "haproxy"),
     ("nginx", "nginx-light"),
     ("wrk", "wrk"),
+    ("bwrap", "bubblewrap"),
 ];
 
 /// Installs the packages whose programs are missing.

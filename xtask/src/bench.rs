@@ -8,11 +8,11 @@ use crate::{
 };
 
 /// What a bench needs: the product, and the bench itself.
-pub(crate) const PACKAGES: [&str; 4] = ["osvm", "osvm-localnet", "osvm-program", "osvm-bench"];
+pub(crate) const PACKAGES: [&str; 6] = ["osvm", "osvm-jail", "osvm-localnet", "osvm-program", "osvm-run", "osvm-bench"];
 
 /// Replaces this process by the bench.
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    if args.first().is_some_and(|name| name == "gateway") {
+    if args.first().is_some_and(|name| name == "gateway" || name == "jail") {
         apt::install_missing()?;
     }
     osvm::build(&PACKAGES)?;

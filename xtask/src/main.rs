@@ -9,6 +9,7 @@ mod ci;
 mod clients;
 mod deny;
 mod house;
+mod lists;
 mod metadata;
 mod osvm;
 mod sh;
@@ -26,9 +27,10 @@ Usage: cargo xtask TASK
   test            installs what the tests need, then runs every test, the clients' suites and the short benches
   clients         runs the clients' suites alone, against the release binaries that are there
   house           checks the rules of the house: who imports whom, unsafe code, file sizes, SPECIFICATION.md
+  lists           writes the jail's lists into SECURITY.md
   deny            licences, banned crates and sources (installs cargo-deny where it is missing)
   setup           installs what the tests and the benches need, and nothing else
-  bench NAME …    swap, gateway, localnet or fault at full length; further arguments go to osvm-bench
+  bench NAME …    swap, gateway, localnet, jail or fault at full length; further arguments go to osvm-bench
   osvm …          builds the release binaries and runs osvm (same as `cargo osvm …`)";
 
 fn main() -> ExitCode {
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         "ci" => ci::run(),
         "test" => test::run().and_then(test::Counts::report),
         "house" => house::run(),
+        "lists" => lists::write(),
         "deny" => deny::run(),
         "clients" => clients::install_missing().and_then(|()| clients::run()).and_then(test::Counts::report),
         "setup" => setup(),

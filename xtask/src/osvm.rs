@@ -4,8 +4,8 @@ use std::{os::unix::process::CommandExt, process::Command};
 
 use crate::sh::{self, Result};
 
-/// The packages whose binaries `osvm rpc local` and `osvm program` need. Not the workspace: that would double the build.
-pub(crate) const PACKAGES: [&str; 3] = ["osvm", "osvm-localnet", "osvm-program"];
+/// The packages whose binaries `osvm rpc local`, `osvm program` and `osvm run` need. Not the workspace: that would double the build.
+pub(crate) const PACKAGES: [&str; 5] = ["osvm", "osvm-jail", "osvm-localnet", "osvm-program", "osvm-run"];
 
 /// Replaces this process by `osvm`, so that signals and the exit code are its own.
 pub(crate) fn run(args: &[String]) -> Result<()> {

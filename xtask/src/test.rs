@@ -8,10 +8,11 @@ use crate::{
 };
 
 /// The benches as tests: short, but with every check of the long form.
-const SHORT_BENCHES: [(&str, &[&str]); 4] = [
+const SHORT_BENCHES: [(&str, &[&str]); 5] = [
     ("swap", &["--swaps", "5", "--requests", "10000"]),
     ("fault", &["--seconds", "15"]),
     ("gateway", &["--seconds", "1", "--rounds", "1"]),
+    ("jail", &["--runs", "60", "--rounds", "5"]),
     ("localnet", &["--accounts", "10000", "--transfers", "20000"]),
 ];
 

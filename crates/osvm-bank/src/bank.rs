@@ -23,6 +23,7 @@ use solana_transaction_error::TransactionError;
 use crate::{
     Commitment, Config, Error, Observer, Reply, SimOptions, Simulated, Status, SubmitError, SubmitOptions, View,
     engine::{Engine, is_nonce_valid},
+    marker,
     open::{self, Holds},
     shared::Shared,
     store::{Index, SHARDS},
@@ -96,7 +97,7 @@ impl Bank {
     /// Opens the ledger, or makes a new one, and starts the writer's thread. A leader seals its first block one slot later.
     pub fn open(config: Config) -> Result<Self, Error> {
         let opened = open::open(&config)?;
-        let shared = Shared::new(opened.state, config.role);
+        let shared = Shared::new(opened.state, config.role, config.state_dir.clone());
         let (queue, receiver) = sync_channel(QUEUE);
         let spawn_failed = |source| Error::Io { what: "start a thread for", path: opened.dir.clone(), source };
         let writer = Writer {
@@ -309,8 +310,10 @@ impl Bank {
 
     /// Makes the standby lead: stops taking writes, executes what waits, seals the block, sends the rest and the token, waits for
     /// its acknowledgement. After an error other than [`Error::Uncertain`] this bank still leads. Blocks.
+    ///
+    /// Before that it notes in the ledger's folder that it was handed over; see [`Config::sole`].
     pub fn hand_over(&self, timeout: Duration) -> Result<HandedOver, Error> {
-        let asked = Instant::now();
+        let called = Instant::now();
         let shared = &self.inner.shared;
         if *shared.role.lock() != Role::Leader {
             return Err(Error::NotLeader);
@@ -318,6 +321,15 @@ impl Bank {
         if !shared.in_sync.load(Ordering::SeqCst) {
             return Err(Error::NotInSync);
         }
+        // While writes are still taken: it waits for the disk. The writer takes it away if nothing comes of the hand-over.
+        if let Some(dir) = &shared.kept
+            && let Err(err) = marker::put(dir)
+        {
+            drop(marker::remove(dir));
+            return Err(err);
+        }
+        let asked = Instant::now();
+        let timeout = timeout.saturating_sub(asked - called);
         // What comes from here on is refused; what is in the queue is still done.
         shared.taking.store(false, Ordering::SeqCst);
         let waiting = shared.pending.load(Ordering::Relaxed);
@@ -328,6 +340,18 @@ impl Bank {
     /// bank that leads. Blocks.
     pub fn lead(&self) -> Result<(), Error> {
         self.ask(|reply| Command::Lead { reply })?
+    }
+
+    /// Makes this leader go on alone: it ends the stream to its standby, if there is one, and does not wait for
+    /// [`ALONE_AFTER`](osvm_model::handover::ALONE_AFTER) before it acknowledges what that standby does not have. The caller sees to it
+    /// that no standby is told to lead any more. Blocks.
+    pub fn alone(&self) -> Result<(), Error> {
+        let shared = &self.inner.shared;
+        if *shared.role.lock() != Role::Leader {
+            return Err(Error::NotLeader);
+        }
+        shared.fence.dismiss();
+        self.ask(|reply| Command::Alone { reply })?
     }
 
     /// Seals the block, writes a snapshot and ends the threads. Later calls that write answer `Closed`. Blocks.

@@ -26,6 +26,9 @@ pub struct Config {
     pub finality_slots: u64,
     /// Whether to lead at once or to wait for a leader's stream.
     pub role: Role,
+    /// Lead even if the ledger was handed over and not led on since, which is an error otherwise: whoever got the token may have gone
+    /// on. To be set only if no other node can lead.
+    pub sole: bool,
     /// Balance of the faucet, for a new ledger.
     pub faucet_lamports: u64,
     /// Who else gets as many lamports as the faucet in a new ledger (`--mint`).
@@ -62,6 +65,7 @@ impl Default for Config {
             slot: osvm_model::defaults::SLOT,
             finality_slots: DEFAULT_FINALITY_SLOTS,
             role: Role::Leader,
+            sole: false,
             faucet_lamports: DEFAULT_FAUCET_LAMPORTS,
             mint: None,
             accounts: Vec::new(),

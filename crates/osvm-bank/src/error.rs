@@ -14,6 +14,12 @@ pub enum Error {
     /// Another process has the folder.
     #[error("the ledger in {} is in use by another process: stop that one or choose another folder", .0.display())]
     InUse(PathBuf),
+    /// The ledger is to be led on, but another node got the right to.
+    #[error(
+        "the ledger in {} was handed over to another node, which may have gone on with it: start with --sole if that node cannot lead any more, or with --reset to delete the ledger and begin anew",
+        .0.display()
+    )]
+    HandedOver(PathBuf),
     /// A file operation failed.
     #[error("cannot {what} {}", .path.display())]
     Io {

@@ -35,8 +35,12 @@
 //! # Replication
 //!
 //! A standby gets the leader's history, the accounts of its finalized slot and then every entry (`feed.rs`, `follow.rs`). Once it
-//! has caught up it is in sync: nothing is acknowledged that it has not written. If it does not answer for a second, the leader goes on
-//! alone. Who leads is decided by a token (`peer.rs`). The keys of the ledger go along, so the stream must be private.
+//! has caught up it is in sync: nothing is acknowledged that it has not written. If it does not answer for a second, or is gone, the
+//! leader goes on alone, but not before [`ALONE_AFTER`](osvm_model::handover::ALONE_AFTER): until then nothing is published, so that
+//! whoever might tell the lost standby to lead notices that it no longer has everything (`fence.rs`). [`Bank::alone`] ends that wait.
+//!
+//! Who leads is decided by a token (`peer.rs`). A ledger whose token has left is marked (`marker.rs`), and is not opened by a leader until
+//! it is led on. The keys of the ledger go along, so the stream must be private.
 //!
 //! # Limits
 //!
@@ -55,10 +59,12 @@ mod entry;
 mod error;
 mod event;
 mod feed;
+mod fence;
 mod follow;
 mod genesis;
 mod history;
 mod info;
+mod marker;
 mod message;
 mod open;
 mod outbox;

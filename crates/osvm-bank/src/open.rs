@@ -16,6 +16,7 @@ use crate::{
     entry::frame_block,
     genesis,
     info::LedgerInfo,
+    marker,
     segments::{self, Log},
     snapshot,
     state::State,
@@ -74,6 +75,10 @@ pub(crate) fn open(config: &Config) -> Result<Opened, Error> {
     }
     if config.reset {
         delete(&dir)?;
+        marker::remove(&dir)?;
+    }
+    if config.role == Role::Leader && !config.sole && marker::is_there(&dir)? {
+        return Err(Error::HandedOver(dir));
     }
     snapshot::clean(&dir)?;
     let holds = Holds { _lock: lock, _temporary: temporary };

@@ -22,7 +22,7 @@ use crate::{
     writer::{Command, Writer},
 };
 
-/// A standby in sync that does not acknowledge a batch for so long counts as lost, and the leader goes on alone.
+/// A standby in sync that does not acknowledge a batch for so long counts as lost, and the leader goes on alone (`fence.rs`).
 pub(crate) const ACK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The other end.
@@ -58,6 +58,16 @@ impl Peer {
 }
 
 impl Writer {
+    /// Goes on without a standby, which nobody tells to lead any more.
+    pub(crate) fn alone(&mut self) -> Result<(), Error> {
+        let leads = self.role == Role::Leader;
+        if leads {
+            self.drop_peer("this node was told to go on alone");
+        }
+        self.shared.fence.settle();
+        if leads { Ok(()) } else { Err(Error::NotLeader) }
+    }
+
     /// Takes a new stream; it replaces the one before.
     pub(crate) fn attach(&mut self, link: Link) {
         self.drop_peer("another stream replaces it");
@@ -120,6 +130,9 @@ impl Writer {
         self.receiving = None;
         self.shared.in_sync.store(false, Ordering::SeqCst);
         if let Some(peer) = self.peer.take() {
+            if peer.live && self.role == Role::Leader {
+                self.shared.fence.raise();
+            }
             tracing::info!("the replication stream is closed: {why}");
             peer.close();
         }
@@ -200,6 +213,7 @@ impl Writer {
         let slot = match prepared {
             Ok(slot) => slot,
             Err(err) => {
+                self.unmark();
                 self.shared.taking.store(true, Ordering::SeqCst);
                 return Err(err);
             }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64},
@@ -16,6 +17,7 @@ use solana_address::Address;
 use crate::{
     Commitment, Observer,
     engine::Engine,
+    fence::Fence,
     state::State,
     store::{Index, SHARDS, Store},
 };
@@ -37,6 +39,9 @@ pub(crate) struct Shared {
     pub(crate) pending: AtomicU64,
     pub(crate) in_sync: AtomicBool,
     pub(crate) disk_error: Mutex<Option<String>>,
+    pub(crate) fence: Fence,
+    /// The ledger's folder, unless it ends with the bank.
+    pub(crate) kept: Option<PathBuf>,
     engines: Mutex<Vec<Engine>>,
 }
 
@@ -59,7 +64,7 @@ impl Drop for Pin<'_> {
 }
 
 impl Shared {
-    pub(crate) fn new(state: State, role: Role) -> Arc<Self> {
+    pub(crate) fn new(state: State, role: Role, kept: Option<PathBuf>) -> Arc<Self> {
         Arc::new(Self {
             state: RwLock::new(state),
             pins: Mutex::default(),
@@ -70,6 +75,8 @@ impl Shared {
             pending: AtomicU64::new(0),
             in_sync: AtomicBool::new(false),
             disk_error: Mutex::new(None),
+            fence: Fence::default(),
+            kept,
             engines: Mutex::default(),
         })
     }

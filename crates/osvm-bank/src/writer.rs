@@ -26,6 +26,7 @@ use crate::{
     entry::{TxEntry, TxHead, frame_accounts, frame_block, frame_transaction},
     genesis,
     history::Location,
+    marker,
     peer::{Peer, PeerEvent},
     segments::Log,
     shared::Shared,
@@ -63,6 +64,7 @@ pub(crate) enum Command {
     Peer(PeerEvent),
     HandOver { asked: Instant, waiting: u64, timeout: Duration, reply: SyncSender<Result<HandedOver, Error>> },
     Lead { reply: SyncSender<Result<(), Error>> },
+    Alone { reply: SyncSender<Result<(), Error>> },
     Shutdown { reply: SyncSender<Result<(), Error>> },
 }
 
@@ -169,6 +171,7 @@ impl Writer {
                 drop(reply.send(self.hand_over(asked, waiting, timeout)));
             }
             Command::Lead { reply } => drop(reply.send(self.lead())),
+            Command::Alone { reply } => drop(reply.send(self.alone())),
             Command::Shutdown { reply } => {
                 let result = self.shutdown();
                 drop(reply.send(result));
@@ -181,6 +184,7 @@ impl Writer {
     /// Takes up writing: slots go on from now.
     pub(crate) fn begin_leading(&mut self) {
         self.role = Role::Leader;
+        self.unmark();
         self.engine.forget();
         let shared = self.shared.clone();
         self.engine.begin_slot(&|address| shared.state.read().store.get(address).cloned());
@@ -188,6 +192,15 @@ impl Writer {
         *self.shared.role.lock() = Role::Leader;
         self.shared.taking.store(true, Ordering::SeqCst);
         self.emit(BankEvent::Role(Role::Leader));
+    }
+
+    /// The ledger is led on here. If the note of the hand-over stays, the next start asks whether it may: no reason not to lead.
+    pub(crate) fn unmark(&self) {
+        if let Some(dir) = &self.shared.kept
+            && let Err(err) = marker::remove(dir)
+        {
+            tracing::error!("{err}; it says that the ledger was handed over, which is not so any more");
+        }
     }
 
     pub(crate) fn stop_leading(&mut self) {
@@ -403,11 +416,12 @@ impl Writer {
         batch.refused.into_iter().for_each(|(reply, result)| reply(result));
     }
 
-    /// Appends frames to the log and has the standby acknowledge them. None: they are not in the log.
+    /// Appends frames to the log and has the standby acknowledge them, or waits until that need not be. None: they are not in the log.
     pub(crate) fn write_and_ship(&mut self, frames: Vec<u8>, count: u64) -> Option<(u32, u64)> {
         let place = self.append(&frames, count)?;
         let seq = self.shared.state.read().seq + count;
         self.ship(frames, seq);
+        self.shared.fence.wait();
         Some(place)
     }
 

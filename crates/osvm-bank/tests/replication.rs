@@ -6,12 +6,12 @@ mod common;
 use std::{
     os::unix::net::UnixStream,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::sync_channel,
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use common::*;
@@ -20,32 +20,6 @@ use solana_account::ReadableAccount;
 use solana_address::Address;
 use solana_keypair::Keypair;
 use solana_signer::Signer;
-
-fn standby() -> Bank {
-    Bank::open(Config { role: Role::Standby, ..config() }).unwrap()
-}
-
-/// Joins two banks. The stream that is returned cuts them apart when it is shut down.
-fn join(a: &Bank, b: &Bank) -> UnixStream {
-    let (left, right) = UnixStream::pair().unwrap();
-    let knife = left.try_clone().unwrap();
-    b.attach(Link::from_unix(right).unwrap());
-    a.attach(Link::from_unix(left).unwrap());
-    knife
-}
-
-/// Polls for what has no event of its own.
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !done() {
-        assert!(Instant::now() < deadline, "{what} did not come true");
-        thread::sleep(Duration::from_millis(2));
-    }
-}
-
-fn in_sync(a: &Bank, b: &Bank) {
-    until("in sync", || a.status().in_sync && b.status().in_sync);
-}
 
 /// Both have the same: accounts at each commitment, blocks, transactions, statuses, blockhashes.
 fn assert_same(a: &Bank, b: &Bank) {
@@ -340,31 +314,38 @@ fn cut_link(stream: UnixStream) -> (Link, Arc<AtomicUsize>) {
 fn a_hand_over_that_is_cut_at_any_byte_never_makes_two_leaders() {
     // From the leader: the block and the token. From the standby: two acknowledgements of 17 bytes.
     let cuts = (0..400).step_by(9).map(|n| (n, usize::MAX)).chain((0..36).map(|n| (usize::MAX, n)));
-    let (mut none, mut old, mut new) = (0, 0, 0);
-    for (from_leader, from_standby) in cuts {
-        let (a, b) = (Bank::open(still()).unwrap(), Bank::open(Config { role: Role::Standby, ..still() }).unwrap());
-        let (left, right) = UnixStream::pair().unwrap();
-        let (left, a_left) = cut_link(left);
-        let (right, b_left) = cut_link(right);
-        b.attach(right);
-        a.attach(left);
-        in_sync(&a, &b);
-        let from = funded(&a, 10 * SOL);
-        let signature = submit(&a, transfer(&a, &from, &Address::new_unique(), SOL)).unwrap();
-        a_left.store(from_leader, Ordering::SeqCst);
-        b_left.store(from_standby, Ordering::SeqCst);
-        // A cut that falls between two messages is only noticed when time is up.
-        match (a.hand_over(Duration::from_millis(1500)), a.status().role, b.status().role) {
-            (Ok(_) | Err(Error::Uncertain), Role::Standby, Role::Leader) => new += 1,
-            (Err(Error::Uncertain), Role::Standby, Role::Standby) => none += 1,
-            (Err(Error::NotInSync), Role::Leader, Role::Standby) => old += 1,
-            other => panic!("{other:?} after {from_leader} and {from_standby} bytes"),
+    let cuts = Mutex::new(cuts);
+    let [none, old, new] = [const { AtomicUsize::new(0) }; 3];
+    let work = || {
+        while let Some((from_leader, from_standby)) = { cuts.lock().unwrap().next() } {
+            let (a, b) = (Bank::open(still()).unwrap(), Bank::open(Config { role: Role::Standby, ..still() }).unwrap());
+            let (left, right) = UnixStream::pair().unwrap();
+            let (left, a_left) = cut_link(left);
+            let (right, b_left) = cut_link(right);
+            b.attach(right);
+            a.attach(left);
+            in_sync(&a, &b);
+            let from = funded(&a, 10 * SOL);
+            let signature = submit(&a, transfer(&a, &from, &Address::new_unique(), SOL)).unwrap();
+            a_left.store(from_leader, Ordering::SeqCst);
+            b_left.store(from_standby, Ordering::SeqCst);
+            // A cut that falls between two messages is only noticed when time is up.
+            let seen = match (a.hand_over(Duration::from_millis(1500)), a.status().role, b.status().role) {
+                (Ok(_) | Err(Error::Uncertain), Role::Standby, Role::Leader) => &new,
+                (Err(Error::Uncertain), Role::Standby, Role::Standby) => &none,
+                (Err(Error::NotInSync), Role::Leader, Role::Standby) => &old,
+                other => panic!("{other:?} after {from_leader} and {from_standby} bytes"),
+            };
+            seen.fetch_add(1, Ordering::SeqCst);
+            // Whoever is told to lead then has all that was acknowledged.
+            for bank in [&a, &b] {
+                bank.lead().unwrap();
+                assert!(bank.view().transaction(&signature).is_some());
+            }
         }
-        // Whoever is told to lead then has all that was acknowledged.
-        for bank in [&a, &b] {
-            bank.lead().unwrap();
-            assert!(bank.view().transaction(&signature).is_some());
-        }
-    }
+    };
+    // Most of the time it waits.
+    thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(work))));
+    let [none, old, new] = [none, old, new].map(AtomicUsize::into_inner);
     assert!(none > 0 && old > 0 && new > 0, "{none} {old} {new}: the cuts missed a case");
 }

@@ -39,6 +39,10 @@ enum Command {
     Gateway(benches::gateway::Args),
     /// Measures the node alone
     Localnet(benches::localnet::Args),
+    /// Compares the jail of level process with bubblewrap, and work inside with work outside
+    Jail(benches::jail::Args),
+    /// Works and says how long it took (the jail's bench runs it inside)
+    Work(benches::jail::Work),
     /// The load generator (the benches start it as a process of its own)
     Load(load::Args),
 }
@@ -53,6 +57,8 @@ fn main() -> ExitCode {
         Command::Fault(args) => with_runtime(2, benches::fault::run(args)),
         Command::Gateway(args) => benches::gateway::run(&args),
         Command::Localnet(args) => with_runtime(2, benches::localnet::run(args)),
+        Command::Jail(args) => benches::jail::run(&args),
+        Command::Work(work) => benches::jail::work(&work),
         Command::Load(args) => with_runtime(args.threads, load::run(args)),
     };
     match done {

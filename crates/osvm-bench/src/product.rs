@@ -61,23 +61,27 @@ pub(crate) fn out() -> Result<PathBuf, Error> {
 
 impl Product {
     /// `osvm rpc local --detach`.
-    pub(crate) fn start() -> Result<Self, Error> {
-        Self::begin(false)
+    pub(crate) fn start(isolation: &str) -> Result<Self, Error> {
+        Self::begin(false, isolation)
     }
 
     /// `osvm rpc local` as a child of ours, which restarts a daemon that dies.
-    pub(crate) fn start_foreground() -> Result<Self, Error> {
-        Self::begin(true)
+    pub(crate) fn start_foreground(isolation: &str) -> Result<Self, Error> {
+        Self::begin(true, isolation)
     }
 
-    fn begin(foreground: bool) -> Result<Self, Error> {
+    fn begin(foreground: bool, isolation: &str) -> Result<Self, Error> {
         let bin = bin()?;
         let state =
             tempfile::Builder::new().prefix("osvm-").tempdir().map_err(|source| Error::io("make a folder", source))?;
         let port = free_port_pair()?;
         let mut command = Command::new(bin.join("osvm"));
         command
-            .args(["rpc", "local", "--output", "json", "--port", &port.to_string(), "--state-dir"])
+            .args(["rpc", "local", "--output", "json", "--port", &port.to_string(), "--isolation", isolation])
+            // The broken nodes become the sound one.
+            .arg("--read")
+            .arg(bin.join("osvm-localnet"))
+            .arg("--state-dir")
             .arg(state.path());
         let failed = |why: String| Error::exchange("osvm rpc local", why);
         let mut product = Self { bin, state, port, ready: unready(), foreground: None };
@@ -102,6 +106,11 @@ impl Product {
     /// The node's binary.
     pub(crate) fn node(&self) -> PathBuf {
         self.bin.join("osvm-localnet")
+    }
+
+    /// What the node's generations wrote.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.state.path().join("services").join(SERVICE).join("logs")
     }
 
     /// The state folder.

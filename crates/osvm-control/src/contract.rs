@@ -5,9 +5,13 @@ use std::{path::Path, time::Duration};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use osvm_model::handover::{
-    CONTROL_PORT, HandedOver, NodeStatus, PATH_HAND_OVER, PATH_LEAD, PATH_STATUS, REPLICATION_PORT,
+    CONTROL_PORT, HandedOver, NodeStatus, PATH_ALONE, PATH_HAND_OVER, PATH_LEAD, PATH_STATUS, REPLICATION_PORT,
 };
-use tokio::{io::copy_bidirectional_with_sizes, task::JoinHandle};
+use tokio::{
+    io::{BufReader, copy_buf},
+    net::unix::{OwnedReadHalf, OwnedWriteHalf},
+    task::JoinHandle,
+};
 
 use crate::exchange::{Answer, ExchangeError, exchange};
 
@@ -17,6 +21,8 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// For an instance to take over without a token.
 const LEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a leader to be told that it goes on alone. It matters only for a moment ([`osvm_model::handover::ALONE_AFTER`]).
+const ALONE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of the replication stream that are under way within the daemon, each direction.
 const PIPE_BYTES: usize = 256 << 10;
 
@@ -50,6 +56,16 @@ pub(crate) async fn lead(uds: &Path) -> Result<NodeStatus, ExchangeError> {
     ask(uds, Method::POST, PATH_LEAD, LEAD_TIMEOUT).await?.ok()
 }
 
+/// Tells an instance that no standby of it will be told to lead, so that it does not wait for one. One that does not lead refuses, and
+/// nothing happens to it. The caller holds to that from now on.
+pub(crate) async fn alone(uds: &Path) {
+    let told: Result<NodeStatus, _> = async { ask(uds, Method::POST, PATH_ALONE, ALONE_TIMEOUT).await?.ok() }.await;
+    if let Err(error) = told {
+        // It goes on alone by itself then, a little later.
+        tracing::debug!(error = crate::error::chain(&error), "an instance was not told that it goes on alone");
+    }
+}
+
 async fn ask(uds: &Path, method: Method, path: &str, limit: Duration) -> Result<Answer, ExchangeError> {
     let stream = async { Ok(osvm_vsock::connect(uds, CONTROL_PORT).await?) };
     exchange(stream, method, path, Bytes::new(), limit).await
@@ -60,13 +76,19 @@ async fn ask(uds: &Path, method: Method, path: &str, limit: Duration) -> Result<
 pub(crate) struct Pipe(JoinHandle<()>);
 
 impl Pipe {
-    /// Connects to the leader and then to the standby, and copies between them from then on.
+    /// Connects to the leader and then to the standby, and copies between them until one of them ends its stream.
     pub(crate) async fn join(leader: &Path, standby: &Path) -> Result<Self, osvm_vsock::Error> {
-        let mut leader = osvm_vsock::connect(leader, REPLICATION_PORT).await?;
-        let mut standby = osvm_vsock::connect(standby, REPLICATION_PORT).await?;
+        let leader = osvm_vsock::connect(leader, REPLICATION_PORT).await?;
+        let standby = osvm_vsock::connect(standby, REPLICATION_PORT).await?;
         Ok(Self(tokio::spawn(async move {
-            let copied = copy_bidirectional_with_sizes(&mut leader, &mut standby, PIPE_BYTES, PIPE_BYTES).await;
-            tracing::debug!(?copied, "replication streams parted");
+            let (from_leader, to_leader) = leader.into_split();
+            let (from_standby, to_standby) = standby.into_split();
+            // The other one may hang, and would never end its stream.
+            let (first, copied) = tokio::select! {
+                copied = copy(from_leader, to_standby) => ("first leader", copied),
+                copied = copy(from_standby, to_leader) => ("first standby", copied),
+            };
+            tracing::debug!(first, ?copied, "replication streams parted");
         })))
     }
 
@@ -82,6 +104,10 @@ impl Pipe {
             let _ = (&mut self.0).await;
         }
     }
+}
+
+async fn copy(from: OwnedReadHalf, mut to: OwnedWriteHalf) -> std::io::Result<u64> {
+    copy_buf(&mut BufReader::with_capacity(PIPE_BYTES, from), &mut to).await
 }
 
 impl Drop for Pipe {

@@ -9,7 +9,7 @@ use osvm_model::{
     ServiceName,
     api::{ErrorBody, SCHEMA},
 };
-use osvm_runtime::{ArtifactError, Refused};
+use osvm_runtime::{ArtifactError, Refused, StartError};
 
 use crate::{error::chain, gateway::GatewayError, service::live::LiveError, store::StoreError};
 
@@ -120,6 +120,11 @@ impl From<LiveError> for Failure {
         match error {
             LiveError::Refused(refused) => refused.into(),
             LiveError::Store(error) => error.into(),
+            LiveError::Start(error @ StartError::NoLimit { .. }) => Self {
+                exit: EXIT_REFUSED,
+                ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+                    .help("leave --memory out, or choose --isolation process")
+            },
             error => Self::new(StatusCode::INTERNAL_SERVER_ERROR, chain(&error)),
         }
     }

@@ -51,14 +51,14 @@ impl Paths {
         self.run().join("gateway.sock")
     }
 
-    /// The hybrid vsock sockets of all instances.
+    /// The folders with the hybrid vsock sockets of all instances.
     pub fn instance_sockets(&self) -> PathBuf {
         self.run().join("i")
     }
 
-    /// The hybrid vsock socket of one instance, by its number on this machine.
+    /// The hybrid vsock socket of one instance, by its number on this machine, in a folder of its own: an instance sees no other's.
     pub fn instance_socket(&self, id: u64) -> PathBuf {
-        self.instance_sockets().join(format!("{id}.sock"))
+        self.instance_sockets().join(id.to_string()).join("vsock")
     }
 
     /// Copies of all artifacts.

@@ -58,6 +58,9 @@ pub struct Args {
     /// Whether to lead at once, or to follow a leader until it hands over.
     #[arg(long, env = handover::ENV_ROLE, default_value = "leader", value_name = "ROLE")]
     role: RoleArg,
+    /// Lead even if the ledger was handed over to another node: that one cannot lead any more.
+    #[arg(long, env = handover::ENV_SOLE, value_parser = clap::builder::FalseyValueParser::new())]
+    sole: bool,
 
     /// Length of a slot in milliseconds.
     #[arg(long, default_value_t = defaults::SLOT.as_millis() as u64, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=60_000))]
@@ -211,6 +214,7 @@ impl Args {
                 RoleArg::Leader => handover::Role::Leader,
                 RoleArg::Standby => handover::Role::Standby,
             },
+            sole: self.sole,
             faucet_lamports: self.faucet_sol.unwrap_or(osvm_bank::DEFAULT_FAUCET_LAMPORTS),
             mint: self.mint.as_deref().map(fixtures::address).transpose()?,
             accounts,

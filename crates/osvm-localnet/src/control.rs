@@ -10,7 +10,7 @@ use hyper::{
     header::{self, HeaderValue},
 };
 use osvm_bank::Error;
-use osvm_model::handover::{NodeStatus, PATH_HAND_OVER, PATH_LEAD, PATH_STATUS, Refusal};
+use osvm_model::handover::{NodeStatus, PATH_ALONE, PATH_HAND_OVER, PATH_LEAD, PATH_STATUS, Refusal};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +49,13 @@ async fn answer(node: Arc<Node>, request: Request<Incoming>) -> Result<Response<
                     tracing::info!("leads, as it was told");
                     json(StatusCode::OK, &status(&node))
                 }
+                Err(refusal) => refusal,
+            }
+        }
+        (&Method::POST, PATH_ALONE) => {
+            let bank = node.bank.clone();
+            match blocking(move || bank.alone()).await {
+                Ok(()) => json(StatusCode::OK, &status(&node)),
                 Err(refusal) => refusal,
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{Node, PATIENCE, SOL, encode, funded, http, options, transfer};
 use osvm_bank::Role;
-use osvm_model::handover::{HandedOver, NodeStatus, PATH_HAND_OVER, PATH_LEAD, PATH_STATUS, Refusal};
+use osvm_model::handover::{HandedOver, NodeStatus, PATH_ALONE, PATH_HAND_OVER, PATH_LEAD, PATH_STATUS, Refusal};
 use serde_json::{Value, json};
 use solana_keypair::Keypair;
 use solana_signer::Signer;
@@ -187,6 +187,26 @@ async fn without_a_standby_a_hand_over_is_refused_and_a_standby_can_be_told_to_l
     assert_eq!(new.rpc.balance(&key, "processed").await, SOL);
     new.rpc.airdrop(&key, SOL).await;
     new.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_is_told_to_go_on_alone_and_a_standby_refuses() {
+    let (leader, follower) = (common::node().await, standby().await);
+    let _joined = join(&leader, &follower).await;
+    in_sync(&leader).await;
+    in_sync(&follower).await;
+    let told = |node: &Node| {
+        let address = node.server.control_address().unwrap();
+        async move { http(address, "POST", PATH_ALONE, "", b"").await }
+    };
+    let refused = told(&follower).await;
+    assert_eq!(refused.status, 409);
+    assert!(serde_json::from_str::<Refusal>(&refused.body).unwrap().error.contains("does not lead"));
+    assert!(status(&leader).await.in_sync);
+    let done = told(&leader).await;
+    assert_eq!(done.status, 200, "{}", done.body);
+    let now: NodeStatus = serde_json::from_str(&done.body).unwrap();
+    assert!(now.role == Role::Leader && !now.in_sync);
 }
 
 #[tokio::test(flavor = "multi_thread")]

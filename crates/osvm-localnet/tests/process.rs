@@ -30,7 +30,12 @@ async fn start(ledger: &Path, more: &[&str]) -> (Child, Rpc) {
     let mut args =
         vec!["--ledger", ledger.to_str().unwrap(), "--rpc-port", "0", "--slot-ms", "50", "--finality-slots", "4"];
     args.extend_from_slice(more);
-    let mut child = command(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    serving(command(&args)).await
+}
+
+/// Starts it and waits until it says where it serves.
+async fn serving(mut command: Command) -> (Child, Rpc) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().expect("it ended");
     let address: SocketAddr = line.split("http://").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
@@ -152,6 +157,43 @@ async fn what_is_in_the_way_is_exit_code_1_and_one_line_that_names_it() {
     }
     terminate(&child);
     ended(child).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_was_handed_over_is_refused_in_one_line_and_led_on_by_who_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path().to_str().unwrap();
+    let args = ["--ledger", ledger, "--rpc-port", "0"];
+    let mark = || std::fs::write(folder.path().join("handed-over"), "").unwrap();
+    let (child, rpc) = start(folder.path(), &[]).await;
+    let genesis = rpc.ok("getGenesisHash", json!([])).await;
+    terminate(&child);
+    ended(child).await;
+    mark();
+    let output = run(&[&["--quiet"], &args[..]].concat()).await;
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    for word in [ledger, "handed over", "--sole", "--reset"] {
+        assert!(text.contains(word), "{word} is not in {text}");
+    }
+    // By flag, as any leader after that, and by what the control plane sets.
+    let by_environment = || {
+        let mut command = command(&args);
+        command.env(osvm_model::handover::ENV_SOLE, "true");
+        command
+    };
+    for (marked, command) in
+        [(false, command(&[&args[..], &["--sole"]].concat())), (false, command(&args)), (true, by_environment())]
+    {
+        if marked {
+            mark();
+        }
+        let (child, rpc) = serving(command).await;
+        assert_eq!(rpc.ok("getGenesisHash", json!([])).await, genesis);
+        terminate(&child);
+        ended(child).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

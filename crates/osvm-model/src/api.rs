@@ -21,6 +21,27 @@ pub struct InstanceList {
     pub instances: Vec<InstanceStatus>,
 }
 
+/// `osvm stats --output json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StatsList {
+    /// [`SCHEMA`]
+    pub schema: String,
+    /// The time between the two looks from which the share of CPU comes, in milliseconds.
+    pub over_ms: u64,
+    /// The instances, by name and generation.
+    pub instances: Vec<InstanceStats>,
+}
+
+/// What an instance uses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InstanceStats {
+    /// The instance, as in `osvm ps`.
+    #[serde(flatten)]
+    pub instance: InstanceStatus,
+    /// CPUs in use between the two looks: 1.5 is one CPU and a half. None for an instance that was not there at the first.
+    pub cpus: Option<f64>,
+}
+
 /// `GET /v1/services`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceList {

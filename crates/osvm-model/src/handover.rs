@@ -11,8 +11,16 @@
 //! 1. The standby starts empty and reads a snapshot and then every entry from the leader, while the leader serves.
 //! 2. `POST /v1/hand-over` to the leader: it stops taking writes, seals its block, sends the last entries and then a token. Who
 //!    holds the token leads. After the token the old leader follows the new one on the same stream, so that it can take over.
-//! 3. While a standby is connected and caught up, the leader acknowledges a write to a client only after the standby has it.
+//! 3. While a standby is connected and caught up, the leader acknowledges a write to a client only after the standby has it. Whoever
+//!    led before is caught up with the one that got its token.
 //! 4. `POST /v1/lead` makes an instance lead without a token. The caller has made sure that no other can lead (it killed it).
+//! 5. A leader that loses a standby that was caught up acknowledges nothing for [`ALONE_AFTER`], in which the control plane notices and
+//!    gives that standby up: were it told to lead later, it would not have what was acknowledged without it. `POST /v1/alone` says
+//!    that it is given up already, and ends the wait.
+//! 6. An instance that handed over and did not lead since does not start as a leader on its state, unless [`ENV_SOLE`] says that it
+//!    may: another has the newer state.
+
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,6 +33,9 @@ pub const ENV_STATE: &str = "OSVM_STATE";
 pub const ENV_GENERATION: &str = "OSVM_GENERATION";
 /// Environment: `leader` (default) or `standby`.
 pub const ENV_ROLE: &str = "OSVM_ROLE";
+/// Environment: `true` if no other instance can lead, so that a leader may go on with a state that was handed over. It is to an
+/// instance that starts what [`PATH_LEAD`] is to one that runs.
+pub const ENV_SOLE: &str = "OSVM_SOLE";
 
 /// Port of the contract's HTTP interface.
 pub const CONTROL_PORT: u32 = 8901;
@@ -43,6 +54,12 @@ pub const PATH_STATUS: &str = "/v1/status";
 pub const PATH_HAND_OVER: &str = "/v1/hand-over";
 /// `POST`, no body: [`NodeStatus`].
 pub const PATH_LEAD: &str = "/v1/lead";
+/// `POST`, no body: [`NodeStatus`] of a leader that has no standby from now on and waits for none; 409 with [`Refusal`] if it does
+/// not lead. The caller tells no standby that it had to lead any more.
+pub const PATH_ALONE: &str = "/v1/alone";
+
+/// For so long a leader acknowledges nothing after it lost a standby that was caught up.
+pub const ALONE_AFTER: Duration = Duration::from_millis(500);
 
 /// Who takes writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -14,6 +14,7 @@ pub mod level;
 pub mod rollout;
 pub mod route;
 pub mod service;
+mod size;
 
 pub use event::{Event, EventKind};
 pub use id::{Digest, Generation, InvalidName, RevisionNumber, RolloutId, ServiceName};
@@ -21,3 +22,4 @@ pub use level::{IsolationLevel, IsolationRequest, UnknownLevel};
 pub use rollout::{Phase, PhaseReport, RolloutOutcome, RolloutPolicy, RolloutStatus};
 pub use route::{Backend, BackendRole, Endpoint, Listener, ListenerProtocol, Pool, RouteTable};
 pub use service::{InstanceState, InstanceStatus, PortSpec, ServiceSpec, ServiceStatus};
+pub use size::{NoSize, parse_size};

@@ -27,6 +27,14 @@ pub struct ServiceSpec {
     /// The isolation asked for.
     #[serde(default)]
     pub isolation: IsolationRequest,
+    /// Files and folders of this machine that it reads, beside its artifact and its state. An isolated instance sees them at the same
+    /// path, read-only, and no others.
+    #[serde(default)]
+    pub read: Vec<PathBuf>,
+    /// The most memory that an instance may use, in bytes. By default half of the machine's at level process, and no limit at level
+    /// none, which cannot keep one and refuses it.
+    #[serde(default)]
+    pub memory: Option<u64>,
     /// Where clients reach it.
     pub ports: Vec<PortSpec>,
     /// How it is checked before it may take traffic.
@@ -128,8 +136,20 @@ pub struct InstanceStatus {
     pub restarts: u32,
     /// CPU time used, in milliseconds.
     pub cpu_ms: Option<u64>,
-    /// Resident memory, in bytes.
+    /// Memory in use, in bytes: resident at level `none`, else all that counts against the limit but idle file pages.
     pub memory_bytes: Option<u64>,
+    /// The most memory at one time, file pages included, in bytes. Not known at level `none`.
+    #[serde(default)]
+    pub memory_peak_bytes: Option<u64>,
+    /// The most memory that it may use, in bytes. None without a limit.
+    #[serde(default)]
+    pub memory_limit_bytes: Option<u64>,
+    /// Processes and threads. Not known at level `none`.
+    #[serde(default)]
+    pub tasks: Option<u64>,
+    /// How many of its processes the kernel killed because the memory limit was reached. Not known at level `none`.
+    #[serde(default)]
+    pub oom_kills: Option<u64>,
 }
 
 /// A service and what runs of it.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io, path::PathBuf};
 
 use osvm_model::{Generation, IsolationLevel, handover::Role};
 
-use crate::{AdoptError, Process, WatchError};
+use crate::{AdoptError, Process, Stats, WatchError};
 
 /// Everything that an instance is started with.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub struct StartSpec {
     pub args: Vec<String>,
     /// Its whole environment, beside what [`osvm_model::handover`] names.
     pub env: BTreeMap<String, String>,
-    /// Where it listens.
+    /// Where it listens. The folder is the instance's alone.
     pub uds: PathBuf,
     /// The folder of its state, which is its working directory too.
     pub state: PathBuf,
@@ -25,6 +25,10 @@ pub struct StartSpec {
     pub role: Role,
     /// Where stdout and stderr go, appended.
     pub log: PathBuf,
+    /// Files and folders of the host that it may read. Without isolation it may read all that the user may.
+    pub read: Vec<PathBuf>,
+    /// The most memory that it may use, in bytes.
+    pub memory: Option<u64>,
 }
 
 /// Why an instance did not start.
@@ -69,6 +73,12 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The level does not keep what was asked for.
+    #[error("level {level} keeps no memory limit, and one was asked for")]
+    NoLimit {
+        /// The level.
+        level: IsolationLevel,
+    },
     /// It runs but cannot be watched; it was killed.
     #[error("cannot watch the new process")]
     Watch(#[from] WatchError),
@@ -81,6 +91,9 @@ pub trait Driver: Send + Sync {
 
     /// Starts an instance. Must be called within a tokio runtime.
     fn start(&self, spec: &StartSpec) -> Result<Process, StartError>;
+
+    /// What an instance uses, by its process; none if it is gone.
+    fn stats(&self, pid: u32) -> Option<Stats>;
 
     /// Takes over an instance that an earlier control plane started; none if that very process is gone. Must be called within a
     /// tokio runtime.

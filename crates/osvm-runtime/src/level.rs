@@ -1,8 +1,14 @@
 //! Which levels this build can give, and which one `auto` means.
 
+use std::sync::OnceLock;
+
 use osvm_model::{IsolationLevel, IsolationRequest};
 
-use crate::{Driver, none::Plain};
+use crate::{
+    Driver, Stats,
+    jailed::{self, Jailed},
+    none::Plain,
+};
 
 /// A level that cannot be given. Nothing was started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,32 +28,60 @@ pub struct Chosen {
     /// The level.
     pub level: IsolationLevel,
     /// One line for people.
-    pub why: &'static str,
+    pub why: String,
 }
 
-/// The level for a request: exactly the one asked for, or the strongest there is for `auto`.
+/// The level for a request: exactly the one asked for, or the strongest there is for `auto`. May take some milliseconds: the first
+/// time, a jail is made to see whether one can be.
 pub fn choose(request: IsolationRequest) -> Result<Chosen, Refused> {
     match request {
-        IsolationRequest::Auto => Ok(Chosen {
-            level: IsolationLevel::None,
-            why: "auto: none is the strongest level of this version; nothing isolates the instance from the host",
+        IsolationRequest::Auto => Ok(match driver(IsolationLevel::Process) {
+            Ok(_) => Chosen {
+                level: IsolationLevel::Process,
+                why: "auto: process is the strongest level of this version; the instance shares the host's kernel"
+                    .to_owned(),
+            },
+            Err(refused) => Chosen {
+                level: IsolationLevel::None,
+                why: format!(
+                    "auto: none, so nothing isolates the instance; level process is not available: {}",
+                    refused.reason
+                ),
+            },
         }),
         IsolationRequest::Level(level) => {
             driver(level)?;
-            Ok(Chosen { level, why: "as asked for" })
+            Ok(Chosen { level, why: "as asked for".to_owned() })
         }
     }
 }
 
 /// The driver of a level.
 pub fn driver(level: IsolationLevel) -> Result<&'static dyn Driver, Refused> {
+    /// Set once a jail was made. (What this host lacks may come: a refusal is looked at again each time.)
+    static JAILS: OnceLock<()> = OnceLock::new();
     match level {
         IsolationLevel::None => Ok(&Plain),
-        IsolationLevel::Process | IsolationLevel::Microvm | IsolationLevel::Unikernel => Err(Refused {
+        IsolationLevel::Process => {
+            if JAILS.get().is_none() {
+                jailed::check()?;
+                let _ = JAILS.set(());
+            }
+            Ok(&Jailed)
+        }
+        IsolationLevel::Microvm | IsolationLevel::Unikernel => Err(Refused {
             level,
             reason: "this version of osvm has no driver for it".to_owned(),
-            help: "choose `--isolation none` (weaker: an ordinary process, nothing isolates it)".to_owned(),
+            help: "choose `--isolation process` (weaker: shares the host's kernel)".to_owned(),
         }),
+    }
+}
+
+/// What an instance of that level uses, by its process; none if it is gone.
+pub fn stats(level: IsolationLevel, pid: u32) -> Option<Stats> {
+    match level {
+        IsolationLevel::Process => Jailed.stats(pid),
+        _ => Plain.stats(pid),
     }
 }
 
@@ -57,11 +91,10 @@ mod tests {
 
     #[test]
     fn a_level_that_is_not_there_is_refused_and_never_replaced_by_a_weaker_one() {
-        for level in [IsolationLevel::Process, IsolationLevel::Microvm, IsolationLevel::Unikernel] {
+        for level in [IsolationLevel::Microvm, IsolationLevel::Unikernel] {
             let refused = choose(IsolationRequest::Level(level)).unwrap_err();
             assert_eq!(refused.level, level);
-            assert!(refused.help.contains("--isolation none"));
+            assert!(refused.help.contains("--isolation process"));
         }
-        assert_eq!(choose(IsolationRequest::Auto).unwrap().level, IsolationLevel::None);
     }
 }

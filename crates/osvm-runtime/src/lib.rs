@@ -1,13 +1,14 @@
 //! Instances as processes of the host: start, adopt, watch, measure, end. One trait over the isolation levels.
 //!
 //! Fails closed: a level that this build or this host cannot give is [`Refused`] with the reason, and nothing weaker is
-//! started in its place. In this version the only level is `none`: an ordinary process of the user's.
+//! started in its place. The levels of this version are `none`, an ordinary process of the user's, and `process`, a jail.
 //!
 //! Not here: whether an instance is healthy, what should run, or what is routed to it.
 #![forbid(unsafe_code)]
 
 pub mod artifact;
 mod driver;
+mod jailed;
 mod level;
 pub mod log;
 mod none;
@@ -16,6 +17,7 @@ mod procfs;
 
 pub use artifact::ArtifactError;
 pub use driver::{Driver, StartError, StartSpec};
-pub use level::{Chosen, Refused, choose, driver};
+pub use level::{Chosen, Refused, choose, driver, stats};
+pub use osvm_jail::{Piece, pieces};
 pub use process::{AdoptError, Exit, Process, WatchError};
-pub use procfs::{Stats, instances_under, stats};
+pub use procfs::{Stats, instances_under};

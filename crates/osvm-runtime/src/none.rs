@@ -3,9 +3,10 @@
 //! It is not told to die with its parent: the daemon may be killed and the next one adopts it.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
     os::unix::process::CommandExt,
+    path::Path,
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -16,7 +17,7 @@ use osvm_model::{
     handover::{ENV_GENERATION, ENV_ROLE, ENV_STATE, ENV_VSOCK, Role},
 };
 
-use crate::{Driver, Process, StartError, StartSpec};
+use crate::{Driver, Process, StartError, StartSpec, Stats};
 
 /// How often a program is tried again that is still open for writing.
 const BUSY_TRIES: u32 = 50;
@@ -33,18 +34,11 @@ impl Driver for Plain {
     }
 
     fn start(&self, spec: &StartSpec) -> Result<Process, StartError> {
-        let file = |path: &std::path::Path, source| StartError::File { path: path.to_owned(), source };
-        fs::create_dir_all(&spec.state).map_err(|source| file(&spec.state, source))?;
-        if let Some(folder) = spec.log.parent() {
-            fs::create_dir_all(folder).map_err(|source| file(folder, source))?;
+        if spec.memory.is_some() {
+            return Err(StartError::NoLimit { level: self.level() });
         }
-        let log = OpenOptions::new().create(true).append(true).open(&spec.log);
-        let log = log.map_err(|source| file(&spec.log, source))?;
-        let stderr = log.try_clone().map_err(|source| file(&spec.log, source))?;
-        let role = match spec.role {
-            Role::Leader => "leader",
-            Role::Standby => "standby",
-        };
+        let log = prepare(spec)?;
+        let stderr = log.try_clone().map_err(|source| StartError::File { path: spec.log.clone(), source })?;
         let mut command = Command::new(&spec.program);
         command
             .args(&spec.args)
@@ -53,7 +47,7 @@ impl Driver for Plain {
             .env(ENV_VSOCK, &spec.uds)
             .env(ENV_STATE, &spec.state)
             .env(ENV_GENERATION, spec.generation.to_string())
-            .env(ENV_ROLE, role)
+            .env(ENV_ROLE, role(spec.role))
             .current_dir(&spec.state)
             .stdin(Stdio::null())
             .stdout(log)
@@ -61,6 +55,28 @@ impl Driver for Plain {
             .process_group(0);
         let child = spawn(&mut command).map_err(|source| explain(spec, source))?;
         Ok(Process::watch(child)?)
+    }
+
+    fn stats(&self, pid: u32) -> Option<Stats> {
+        crate::procfs::stats(pid)
+    }
+}
+
+/// Makes the instance's folders and opens its log.
+pub(crate) fn prepare(spec: &StartSpec) -> Result<File, StartError> {
+    let file = |path: &Path, source| StartError::File { path: path.to_owned(), source };
+    let folders = [Some(spec.state.as_path()), spec.uds.parent(), spec.log.parent()];
+    for folder in folders.into_iter().flatten() {
+        fs::create_dir_all(folder).map_err(|source| file(folder, source))?;
+    }
+    OpenOptions::new().create(true).append(true).open(&spec.log).map_err(|source| file(&spec.log, source))
+}
+
+/// The word for a role in the environment.
+pub(crate) fn role(role: Role) -> &'static str {
+    match role {
+        Role::Leader => "leader",
+        Role::Standby => "standby",
     }
 }
 
@@ -76,6 +92,16 @@ fn spawn(command: &mut Command) -> io::Result<std::process::Child> {
             }
             done => return done,
         }
+    }
+}
+
+/// Whether the program is there and may be executed, as the kernel would find it.
+pub(crate) fn executable(program: &Path) -> Result<(), StartError> {
+    let program = program.to_owned();
+    match rustix::fs::access(&program, rustix::fs::Access::EXEC_OK) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::NOENT) => Err(StartError::Missing { program }),
+        Err(error) => Err(StartError::NotExecutable { program, source: error.into() }),
     }
 }
 

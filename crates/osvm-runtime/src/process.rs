@@ -193,6 +193,13 @@ async fn report_exit(pid: u32, pidfd: AsyncFd<Arc<OwnedFd>>, child: Option<Child
     if let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(group, Signal::KILL);
     }
+    // And in its jail, if it was the monitor of one: once its end is told, nothing of it runs. (A monitor that ended by itself has
+    // cleared up already.)
+    let cleared =
+        tokio::task::spawn_blocking(move || osvm_jail::Groups::find().and_then(|groups| groups.clear(pid))).await;
+    if let Ok(Err(error)) = cleared {
+        tracing::debug!(pid, %error, "no control group of it was removed");
+    }
     exit.send_replace(Some(child.map_or(Exit::Unknown, reap)));
 }
 

@@ -31,6 +31,8 @@ fn spec(folder: &Path, program: PathBuf) -> StartSpec {
         generation: Generation(7),
         role: Role::Standby,
         log: folder.join("7.log"),
+        read: Vec::new(),
+        memory: None,
     }
 }
 

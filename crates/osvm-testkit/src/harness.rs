@@ -106,6 +106,9 @@ impl World {
             args: vec![],
             env: Default::default(),
             isolation: IsolationRequest::Auto,
+            // The artifact is a script that becomes it.
+            read: vec![self.fixture.clone()],
+            memory: None,
             ports: vec![PortSpec {
                 name: "http".to_owned(),
                 port: PORT,

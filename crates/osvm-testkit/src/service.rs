@@ -1,7 +1,8 @@
 //! The service: a counter. `POST /add` adds one and answers with the count; `GET /count` reads it; `GET /health`.
 //!
 //! It speaks the hand-over contract of [`osvm_model::handover`] with a line protocol of its own on the replication port: the leader
-//! sends `SET n` (first the whole state, which is one number) and at last `TOKEN`; the standby answers each line with `OK`.
+//! sends `SET n` (first the whole state, which is one number) and at last `TOKEN`; the standby answers each line with `OK`. The file
+//! `handed-over` says that the token left.
 
 use std::{fs, path::PathBuf, process, sync::Arc, time::Duration};
 
@@ -13,20 +14,23 @@ use axum::{
     routing::{get, post},
 };
 use osvm_model::handover::{
-    CONTROL_PORT, ENV_ROLE, ENV_STATE, ENV_VSOCK, HandedOver, NOT_PROCESSED, NodeStatus, PATH_HAND_OVER, PATH_LEAD,
-    PATH_STATUS, REPLICATION_PORT, Refusal, Role,
+    ALONE_AFTER, CONTROL_PORT, ENV_ROLE, ENV_SOLE, ENV_STATE, ENV_VSOCK, HandedOver, NOT_PROCESSED, NodeStatus,
+    PATH_ALONE, PATH_HAND_OVER, PATH_LEAD, PATH_STATUS, REPLICATION_PORT, Refusal, Role,
 };
 use osvm_vsock::{Guest, Incoming};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines, ReadHalf, WriteHalf},
     net::UnixStream,
-    sync::{Mutex, Notify},
+    sync::{Mutex, Notify, watch},
+    time::{Instant, timeout_at},
 };
 
 /// The service's own port.
 pub const PORT: u32 = 8000;
 /// What is waited for of the other side; after that it counts as lost.
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);
+/// What "a moment" is below.
+const SOON: Duration = Duration::from_millis(100);
 
 /// Ways to go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -51,6 +55,14 @@ pub enum Misbehaviour {
     LoseAnswer,
     /// As the old one: ends a moment after it handed over.
     DieAfterHandOver,
+    /// As the old one: the token does not arrive, for it ends with it.
+    DieWithToken,
+    /// As the old one: stops to follow a moment after it handed over, and lives on.
+    StopFollowing,
+    /// As the old one: hangs when it is told to lead again.
+    HangOnLead,
+    /// As the new one: ends as soon as it is alone, or nearly.
+    DieAlone,
 }
 
 struct Peer {
@@ -73,6 +85,8 @@ struct Service {
     counter: Mutex<Counter>,
     /// This one lost the lead to the peer that it has a stream to, or got it.
     turned: Notify,
+    /// Nothing is acknowledged before, for a standby was lost.
+    held: watch::Sender<Option<Instant>>,
 }
 
 /// Serves until SIGTERM.
@@ -88,6 +102,13 @@ async fn serve(misbehaviour: Option<Misbehaviour>) -> std::io::Result<()> {
     let file = PathBuf::from(variable(ENV_STATE)?).join("count");
     let count = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
     let role = if variable(ENV_ROLE)? == "standby" { Role::Standby } else { Role::Leader };
+    let marker = file.with_file_name("handed-over");
+    if role == Role::Leader && std::env::var(ENV_SOLE).is_ok_and(|sole| sole == "true") {
+        drop(fs::remove_file(&marker));
+    }
+    if role == Role::Leader && marker.exists() {
+        return Err(std::io::Error::other("the state was handed over"));
+    }
     let guest = Guest::bind(variable(ENV_VSOCK)?.as_ref()).await.map_err(std::io::Error::other)?;
     let port = |number| guest.listen(number).map_err(std::io::Error::other);
     let service = Arc::new(Service {
@@ -95,6 +116,7 @@ async fn serve(misbehaviour: Option<Misbehaviour>) -> std::io::Result<()> {
         file,
         counter: Mutex::new(Counter { role, count, peer: None, by_token: false, in_sync: false }),
         turned: Notify::new(),
+        held: watch::Sender::new(None),
     });
     println!("serves as {role:?} with {count}");
     let own = Router::new()
@@ -106,6 +128,7 @@ async fn serve(misbehaviour: Option<Misbehaviour>) -> std::io::Result<()> {
         .route(PATH_STATUS, get(status))
         .route(PATH_HAND_OVER, post(hand_over))
         .route(PATH_LEAD, post(lead))
+        .route(PATH_ALONE, post(alone))
         .with_state(Arc::clone(&service));
     let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
@@ -162,7 +185,15 @@ async fn add(State(service): State<Arc<Service>>) -> Response {
     let count = counter.count + 1;
     service.write(count);
     counter.count = count;
-    counter.tell(&format!("SET {count}")).await;
+    let followed = counter.peer.is_some();
+    if !counter.tell(&format!("SET {count}")).await && followed {
+        if service.misbehaviour == Some(Misbehaviour::DieAlone) {
+            soon_exit(SOON / 5);
+        }
+        service.held.send_replace(Some(Instant::now() + ALONE_AFTER));
+    }
+    drop(counter);
+    service.may_answer().await;
     count.to_string().into_response()
 }
 
@@ -193,6 +224,10 @@ async fn hand_over(State(service): State<Arc<Service>>) -> Response {
     }
     // From here on this one does not lead, whatever comes.
     counter.role = Role::Standby;
+    service.mark(true);
+    if service.misbehaviour == Some(Misbehaviour::DieWithToken) {
+        process::exit(6);
+    }
     if !counter.tell("TOKEN").await {
         drop(counter);
         std::future::pending::<()>().await;
@@ -204,23 +239,40 @@ async fn hand_over(State(service): State<Arc<Service>>) -> Response {
     service.turned.notify_one();
     match service.misbehaviour {
         Some(Misbehaviour::LoseAnswer) => std::future::pending().await,
-        Some(Misbehaviour::DieAfterHandOver) => soon_exit(),
+        Some(Misbehaviour::DieAfterHandOver) => soon_exit(SOON),
         _ => {}
     }
     Json(answer).into_response()
 }
 
 async fn lead(State(service): State<Arc<Service>>) -> Response {
+    if service.misbehaviour == Some(Misbehaviour::HangOnLead) {
+        std::future::pending::<()>().await;
+    }
     let mut counter = service.counter.lock().await;
+    service.mark(false);
     counter.role = Role::Leader;
     counter.peer = None;
     counter.in_sync = false;
     Json(counter.status()).into_response()
 }
 
-fn soon_exit() {
-    tokio::spawn(async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+async fn alone(State(service): State<Arc<Service>>) -> Response {
+    let mut counter = service.counter.lock().await;
+    if counter.role != Role::Leader {
+        let error = "does not lead".to_owned();
+        return (StatusCode::CONFLICT, Json(Refusal { error })).into_response();
+    }
+    println!("goes on alone, as it was told");
+    counter.peer = None;
+    counter.in_sync = false;
+    service.held.send_replace(None);
+    Json(counter.status()).into_response()
+}
+
+fn soon_exit(pause: Duration) {
+    tokio::spawn(async move {
+        tokio::time::sleep(pause).await;
         process::exit(7);
     });
 }
@@ -252,6 +304,11 @@ async fn one_stream(service: Arc<Service>, stream: UnixStream) {
                 drop(counter);
                 service.turned.notified().await;
                 match service.counter.lock().await.peer.take() {
+                    Some(_) if service.misbehaviour == Some(Misbehaviour::StopFollowing) => {
+                        tokio::time::sleep(SOON).await;
+                        service.counter.lock().await.in_sync = false;
+                        return;
+                    }
                     Some(turned) => peer = turned,
                     None => return,
                 }
@@ -276,6 +333,7 @@ async fn follow(service: &Service, peer: &mut Peer) -> bool {
             if service.misbehaviour == Some(Misbehaviour::DieOnToken) {
                 process::exit(8);
             }
+            service.mark(false);
             counter.role = Role::Leader;
             counter.by_token = true;
         } else if let Some(count) = line.strip_prefix("SET ").and_then(|count| count.parse().ok()) {
@@ -288,7 +346,7 @@ async fn follow(service: &Service, peer: &mut Peer) -> bool {
         }
         if token {
             if service.misbehaviour == Some(Misbehaviour::DieAfterToken) {
-                soon_exit();
+                soon_exit(SOON);
             }
             return true;
         }
@@ -296,6 +354,30 @@ async fn follow(service: &Service, peer: &mut Peer) -> bool {
 }
 
 impl Service {
+    /// Waits until a count may be acknowledged.
+    async fn may_answer(&self) {
+        let mut held = self.held.subscribe();
+        loop {
+            let until = *held.borrow_and_update();
+            match until {
+                Some(until) if Instant::now() < until => drop(timeout_at(until, held.changed()).await),
+                _ => return,
+            }
+        }
+    }
+
+    /// Notes that the token left, or that this one leads.
+    fn mark(&self, handed_over: bool) {
+        let marker = self.file.with_file_name("handed-over");
+        let done = if handed_over { fs::write(&marker, "") } else { fs::remove_file(&marker) };
+        if let Err(error) = done
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            eprintln!("error: cannot change {}: {error}", marker.display());
+            process::exit(1);
+        }
+    }
+
     /// In the file before it is told to anybody.
     fn write(&self, count: u64) {
         let partial = self.file.with_extension("new");

@@ -57,7 +57,7 @@ impl Scene {
         let status = self.status().await;
         assert_eq!(status.revision.0, revision);
         assert_eq!(status.instances.len(), 1, "{:?}", status.instances);
-        assert_eq!(status.instances[0].revision.0, revision);
+        assert_eq!(status.instances[0].revision.0, revision, "{status:?}");
         let volumes = std::fs::read_dir(self.world.home().join("services/counter/volumes")).unwrap().count();
         assert_eq!(volumes, 1, "the state of the other instance is gone");
     }
@@ -150,7 +150,8 @@ async fn what_breaks_in_the_watch_window_goes_back_with_all_that_was_acknowledge
         let after = scene.status().await;
         assert_eq!((after.instances[0].pid, after.instances[0].state), (before.pid, InstanceState::Ready), "{how}");
         // An addition that was under way when the new one was killed cannot be sent again: it is no Solana transaction.
-        assert!(scene.settle().await.len() <= 1, "{how}");
+        let failures = scene.settle().await;
+        assert!(failures.len() <= 1, "{how}: {failures:?}");
         assert_eq!(scene.swap(None).await.outcome, RolloutOutcome::Done, "{how}");
     }
 }
@@ -179,6 +180,75 @@ async fn when_the_old_one_ends_after_the_token_the_new_one_goes_on_alone() {
     let rollout = scene.swap(None).await;
     assert_eq!(rollout.outcome, RolloutOutcome::Done, "{:?}", rollout.error);
     assert_eq!(scene.settle().await, Vec::<String>::new());
+    scene.only(2).await;
+}
+
+/// An old one that does not follow any more could not go on with what the new one acknowledges.
+#[tokio::test]
+async fn an_old_one_that_stops_to_follow_is_ended_and_the_new_one_goes_on() {
+    let mut scene = Scene::new(Some("stop-following"), true).await;
+    let rollout = scene.swap(None).await;
+    assert_eq!(rollout.outcome, RolloutOutcome::Done, "{:?}", rollout.error);
+    assert_eq!(scene.settle().await, Vec::<String>::new());
+    scene.only(2).await;
+}
+
+#[tokio::test]
+async fn a_new_one_that_dies_as_it_loses_its_follower_leaves_nothing_that_the_old_one_does_not_have() {
+    for _ in 0..3 {
+        let mut scene = Scene::new(Some("stop-following"), true).await;
+        let rollout = scene.swap(Some("die-alone")).await;
+        scene.world.client.ready(&scene.name, PATIENCE).await.unwrap();
+        // What was under way when the new one ended cannot be sent again.
+        assert!(scene.settle().await.len() <= 1);
+        // Mostly the death is noticed first. If not, the old one was given up before, and the new one is started again on its state.
+        scene.only(if rollout.outcome == RolloutOutcome::RolledBack { 1 } else { 2 }).await;
+    }
+}
+
+/// The new leader is told that its follower ends, and the old one that its standby does.
+#[tokio::test]
+async fn a_leader_is_told_when_it_goes_on_alone_so_that_no_write_waits() {
+    for (new, revision) in [(None, 2), (Some("unhealthy"), 1)] {
+        let mut scene = Scene::new(None, true).await;
+        scene.swap(new).await;
+        scene.only(revision).await;
+        let log = scene.world.home().join(format!("services/counter/logs/{revision}.log"));
+        assert!(std::fs::read_to_string(log).unwrap().contains("goes on alone, as it was told"), "{new:?}");
+        assert_eq!(scene.settle().await, Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn an_old_one_that_ends_with_the_token_is_started_again_on_the_state_that_it_handed_over() {
+    let mut scene = Scene::new(Some("die-with-token"), true).await;
+    let rollout = scene.swap(None).await;
+    assert_eq!(rollout.outcome, RolloutOutcome::Kept, "{:?}", rollout.error);
+    assert!(rollout.error.unwrap().contains("exit status 6"));
+    scene.world.client.ready(&scene.name, PATIENCE).await.unwrap();
+    scene.settle().await;
+    scene.only(1).await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_dies_in_an_undo_leaves_a_state_with_all_that_was_acknowledged() {
+    let mut scene = Scene::new(Some("hang-on-lead"), true).await;
+    let artifact = Some(scene.world.artifact(Some("die-after-token")).unwrap());
+    let mut lines =
+        scene.world.client.swap(&scene.name, &SwapRequest { artifact, ..SwapRequest::default() }).await.unwrap();
+    // The new one has ended, and the old one does not answer that it leads.
+    loop {
+        if let Progress::Phase(report) = lines.next().await.unwrap().unwrap()
+            && !report.ok
+        {
+            break;
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    scene.world.kill_daemon().unwrap();
+    scene.world.start_daemon().unwrap();
+    scene.world.client.ready(&scene.name, PATIENCE).await.unwrap();
+    scene.settle().await;
     scene.only(2).await;
 }
 

@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     commands::{
-        completions, daemon, doctor, down, events, gateway, lifecycle, logs, ps, rpc, schema, status, swap, version,
+        completions, daemon, doctor, down, events, gateway, lifecycle, logs, ps, rpc, schema, stats, status, swap,
+        version,
     },
     external,
     failure::Failure,
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     Rpc(rpc::RpcArgs),
     /// List what runs
     Ps,
+    /// Show what instances use of the machine
+    Stats(stats::StatsArgs),
     /// Show a service, its instances and its last rollout
     Status(status::StatusArgs),
     /// Replace a service's instance by a new one without dropping a request
@@ -125,6 +128,7 @@ fn dispatch(cli: Cli, printer: Printer) -> Result<(), Failure> {
         Command::Daemon => daemon::run(&context),
         Command::Rpc(args) => wait(rpc::run(&context, args)),
         Command::Ps => wait(ps::run(&context)),
+        Command::Stats(args) => wait(stats::run(&context, &args)),
         Command::Status(args) => wait(status::run(&context, &args)),
         Command::Swap(args) => wait(swap::swap(&context, args)),
         Command::Rollback(args) => wait(swap::rollback(&context, &args)),

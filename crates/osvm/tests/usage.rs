@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use common::{World, ended, is_alive};
 use serde_json::Value;
@@ -52,11 +52,28 @@ fn without_a_daemon_lists_are_empty_and_questions_fail() {
 #[test]
 fn an_isolation_level_that_is_not_there_is_refused_with_3_and_starts_nothing() {
     let world = World::new();
-    for level in ["process", "microvm", "unikernel"] {
-        let ended = world.osvm(&["rpc", "local", "--isolation", level, "--artifact", "/bin/true"]);
+    // Without osvm-jail beside it, and with one that cannot make a jail.
+    let alone = world.path("alone");
+    let beside_a_broken_one = world.path("broken");
+    for folder in [&alone, &beside_a_broken_one] {
+        fs::create_dir(folder).unwrap();
+        fs::copy(env!("CARGO_BIN_EXE_osvm"), folder.join("osvm")).unwrap();
+    }
+    let jail = beside_a_broken_one.join("osvm-jail");
+    fs::write(&jail, "#!/bin/sh\necho 'error: no namespaces here' >&2\nexit 3\n").unwrap();
+    fs::set_permissions(&jail, PermissionsExt::from_mode(0o755)).unwrap();
+    let whole = PathBuf::from(env!("CARGO_BIN_EXE_osvm"));
+    for (osvm, level, why) in [
+        (&alone.join("osvm"), "process", "there is no osvm-jail"),
+        (&beside_a_broken_one.join("osvm"), "process", "no namespaces here"),
+        (&whole, "microvm", "no driver"),
+        (&whole, "unikernel", "no driver"),
+    ] {
+        let args = ["rpc", "local", "--isolation", level, "--artifact", "/bin/true"];
+        let ended = ended(world.program(osvm, &args).env("PATH", "/usr/bin:/bin").output().unwrap());
         assert_eq!(ended.code, 3, "{}", ended.err);
         assert!(ended.err.starts_with(&format!("error: level {level} is not available on this host")), "{}", ended.err);
-        assert!(ended.err.contains("help:"), "{}", ended.err);
+        assert!(ended.err.contains("help:") && ended.err.contains(why), "{}", ended.err);
     }
     assert!(!world.path("s").exists());
 }

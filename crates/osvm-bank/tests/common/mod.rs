@@ -2,14 +2,16 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::{
+    os::unix::net::UnixStream,
     sync::{
         Arc,
         mpsc::{Receiver, sync_channel},
     },
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
-use osvm_bank::{Bank, BankEvent, Commitment, Config, SubmitError, SubmitOptions};
+use osvm_bank::{Bank, BankEvent, Commitment, Config, Link, Role, SubmitError, SubmitOptions};
 use solana_address::Address;
 use solana_keypair::Keypair;
 use solana_message::{Message, VersionedMessage};
@@ -94,4 +96,30 @@ pub fn wait_sealed(bank: &Bank, slot: u64) {
 /// All lamports there are, counted.
 pub fn sum(bank: &Bank, commitment: Commitment) -> u64 {
     bank.largest_accounts(usize::MAX, commitment).1.iter().map(|(_, lamports)| lamports).sum()
+}
+
+pub fn standby() -> Bank {
+    Bank::open(Config { role: Role::Standby, ..config() }).unwrap()
+}
+
+/// Joins two banks. The stream that is returned cuts them apart when it is shut down.
+pub fn join(a: &Bank, b: &Bank) -> UnixStream {
+    let (left, right) = UnixStream::pair().unwrap();
+    let knife = left.try_clone().unwrap();
+    b.attach(Link::from_unix(right).unwrap());
+    a.attach(Link::from_unix(left).unwrap());
+    knife
+}
+
+/// Polls for what has no event of its own.
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what} did not come true");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+pub fn in_sync(a: &Bank, b: &Bank) {
+    until("in sync", || a.status().in_sync && b.status().in_sync);
 }

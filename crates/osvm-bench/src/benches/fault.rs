@@ -22,6 +22,9 @@ use super::{check_ledger, print_load, write};
 /// How long, and with which dice.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// The node\'s isolation
+    #[arg(long, default_value = "auto")]
+    isolation: String,
     /// How long the killing goes on
     #[arg(long, default_value_t = 60)]
     seconds: u64,
@@ -53,7 +56,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     let seed = args.seed.unwrap_or_else(|| unix_ms() | 1);
     println!("seed {seed} (again: cargo xtask bench fault --seconds {} --seed {seed})", args.seconds);
     let mut dice = Dice(seed);
-    let mut product = Product::start_foreground()?;
+    let mut product = Product::start_foreground(&args.isolation)?;
     let load_args = load_args(&product);
     let mut load = Load::start(&load_args).await?;
     let begin = Instant::now();

@@ -2,6 +2,7 @@
 
 pub(crate) mod fault;
 pub(crate) mod gateway;
+pub(crate) mod jail;
 pub(crate) mod localnet;
 pub(crate) mod swap;
 

@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// Requests at least
     #[arg(long, default_value_t = 100_000)]
     requests: u64,
+    /// The node's isolation
+    #[arg(long, default_value = "auto")]
+    isolation: String,
     /// Leave the broken artifacts out
     #[arg(long)]
     sound_only: bool,
@@ -81,7 +84,7 @@ struct Written<'a> {
 
 /// Runs the whole bench.
 pub(crate) async fn run(args: Args) -> Result<(), Error> {
-    let mut product = Product::start()?;
+    let mut product = Product::start(&args.isolation)?;
     println!(
         "rpc {}, ready in {} ms, state {}",
         product.ready.rpc_url,
@@ -105,16 +108,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     tokio::time::sleep(SETTLE).await;
     let memory_after = memory(&product).await?;
     rows.push(swap(&product, &mut load, "rollback", None, &mut checks).await?);
-    let diary = product.state_dir().join("diary");
     if !args.sound_only {
         for kind in Kind::ALL {
-            let note = Note {
-                kind,
-                node: product.node(),
-                diary: diary.clone(),
-                leads_for_ms: LEADS_FOR_MS,
-                genesis: genesis.clone(),
-            };
+            let note = Note { kind, node: product.node(), leads_for_ms: LEADS_FOR_MS, genesis: genesis.clone() };
             rows.push(swap_broken(&product, &mut load, &note, &mut checks).await?);
         }
     }
@@ -133,7 +129,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     check_sockets(&mut checks, &mut rpc, &report).await?;
     sums.check(&mut checks);
     check_memory(&mut checks, &memory_before, &memory_after, ledger.landed);
-    let crashed = acknowledged_by_the_crashed(&diary, &ledger);
+    let crashed = acknowledged_by_the_crashed(&product, &ledger);
     if !args.sound_only {
         checks.that(
             crashed.is_some_and(|count| count > 0),
@@ -327,7 +323,7 @@ async fn check_sockets(checks: &mut Checks, rpc: &mut Rpc, report: &Report) -> R
 }
 
 async fn memory(product: &Product) -> Result<Vec<(String, u64)>, Error> {
-    Ok(product.processes().await?.into_iter().map(|(name, pid)| (name, process::memory(pid))).collect())
+    Ok(product.processes().await?.into_iter().map(|(name, pid)| (name, process::memory_of_all(pid))).collect())
 }
 
 fn check_memory(checks: &mut Checks, before: &[(String, u64)], after: &[(String, u64)], transactions: u64) {
@@ -350,8 +346,10 @@ fn check_memory(checks: &mut Checks, before: &[(String, u64)], after: &[(String,
 }
 
 /// How many transactions were acknowledged between the crashing node's token and its death.
-fn acknowledged_by_the_crashed(diary: &std::path::Path, ledger: &verify::Ledger) -> Option<usize> {
-    let diary = fs::read_to_string(diary).ok()?;
+fn acknowledged_by_the_crashed(product: &Product, ledger: &verify::Ledger) -> Option<usize> {
+    let logs = fs::read_dir(product.logs()).ok()?.flatten();
+    let texts = logs.filter_map(|log| fs::read_to_string(log.path()).ok());
+    let diary = texts.filter_map(|text| Some(text.split_once(broken::DIARY)?.1.lines().next()?.to_owned())).next()?;
     let (led, killed) = diary.split_once(' ')?;
     let (led, killed): (u64, u64) = (led.parse().ok()?, killed.trim().parse().ok()?);
     Some(ledger.acknowledged.iter().filter(|(_, at)| (led..killed).contains(at)).count())

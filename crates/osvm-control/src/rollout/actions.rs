@@ -66,7 +66,7 @@ impl Rollout<'_> {
         let level = choose(self.to.spec.isolation).map_err(|refused| failed(refused.into()))?.level;
         let new = NewInstance { service: self.service.clone(), revision: number, level, volume: None, restarts: 0 };
         let role = if self.handover { Role::Standby } else { Role::Leader };
-        let live = Live::start(self.ctx, &new, &self.to, role).map_err(|error| failed(error.into()))?;
+        let live = Live::start(self.ctx, &new, &self.to, role, false).map_err(|error| failed(error.into()))?;
         self.new_volume = Some(live.record.volume);
         self.new = Some(live);
         self.reports.say(format!("revision {number} in parallel"));
@@ -241,7 +241,12 @@ impl Rollout<'_> {
             tracing::warn!(error, "cannot take the old instance off the gateway");
         }
         self.reports.say(format!("revision {} ended", self.from.number));
-        // The new leader must not wait for an old instance that is ending.
+        // The new leader must not wait for an old instance that is ending, and will not lead any more.
+        if self.handover
+            && let Some(new) = &self.new
+        {
+            contract::alone(&new.uds).await;
+        }
         self.pipe = None;
         if let Some(mut old) = self.old.take() {
             let ended = old.end(self.ctx, STOP_GRACE).await;
@@ -260,19 +265,23 @@ impl Rollout<'_> {
     }
 
     async fn end_new(&mut self) -> Result<(), String> {
-        if let Some(mut new) = self.new.take() {
+        // If the old one leads, the token never left it, and it does not wait for a standby that is ending. If not, it says so.
+        let old = self.old.as_ref().filter(|_| self.handover).map(|old| old.uds.clone());
+        let alone = async {
+            if let Some(old) = old {
+                contract::alone(&old).await;
+            }
+        };
+        let new = self.new.take();
+        let end = async {
+            let Some(mut new) = new else { return Ok(()) };
             // An instance that may lead is not asked: it must not acknowledge anything more.
             let grace = if self.handover { Duration::ZERO } else { STOP_GRACE };
-            let ended = new.end(self.ctx, grace).await;
-            ended.map_err(|error| why("cannot note the new instance's end", &error))?;
-        }
+            new.end(self.ctx, grace).await
+        };
+        let ((), ended) = tokio::join!(alone, end);
         self.pipe = None;
-        if let Some(volume) = self.new_volume
-            && volume != self.old_volume
-        {
-            self.remove_volume(volume).await;
-        }
-        Ok(())
+        ended.map_err(|error| why("cannot note the new instance's end", &error))
     }
 
     async fn lead(&mut self) -> Result<(), String> {
@@ -337,6 +346,15 @@ impl Rollout<'_> {
             && let Err(error) = old.set_state(self.ctx, state)
         {
             tracing::error!(error = chain(&error), "cannot note the instance's state");
+        }
+    }
+
+    /// Removes the new instance's state, which nothing needs once it is on the disk that the old one's serves.
+    pub(super) async fn remove_new_volume(&self) {
+        let Some(volume) = self.new_volume.filter(|volume| *volume != self.old_volume) else { return };
+        match self.ctx.store.sync().await {
+            Ok(()) => self.remove_volume(volume).await,
+            Err(error) => tracing::error!(error = chain(&error), "cannot write the store to the disk"),
         }
     }
 

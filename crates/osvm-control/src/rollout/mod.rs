@@ -296,6 +296,10 @@ impl Rollout<'_> {
                 RolloutOutcome::Done => self.ctx.store.prune_revisions(&self.service),
                 _ => self.ctx.store.fail_revision(&self.service, new),
             });
+        if outcome != RolloutOutcome::Done && noted.is_ok() {
+            // Not before: a daemon that dies in an undo may leave the next one to finish on that state.
+            self.remove_new_volume().await;
+        }
         self.ctx.events.note(
             Note::new(EventKind::Rollout, message)
                 .service(&self.service)

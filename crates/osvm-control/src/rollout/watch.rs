@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use osvm_model::handover::Role;
+use osvm_model::handover::{ALONE_AFTER, Role};
 
 use super::Rollout;
 use crate::{
@@ -18,10 +18,13 @@ use osvm_model::EventKind;
 const INTERVAL: Duration = Duration::from_millis(250);
 /// Rounds in a row that may fail, but for failures that will stay.
 const FAILURES: u32 = 3;
-/// For the old instance to follow the new one after the hand-over.
-const FOLLOW_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause between two looks at whether the old instance follows.
+const LOOK: Duration = Duration::from_millis(100);
 /// When a stream ends, the death of an instance that caused it is noticed within this time.
-pub(super) const DEATH_NOTICE: Duration = Duration::from_millis(300);
+pub(super) const DEATH_NOTICE: Duration = Duration::from_millis(200);
+/// An old instance that follows no more is given up before the new one acknowledges what it does not have. What is left is for looking
+/// and for ending it.
+const _: () = assert!(LOOK.as_millis() + DEATH_NOTICE.as_millis() < ALONE_AFTER.as_millis());
 
 impl Rollout<'_> {
     /// Makes the checks again and again, and returns why they fail if they do. `rounds` counts those that passed.
@@ -76,22 +79,15 @@ impl Rollout<'_> {
 /// Returns when the new leader has no follower any more.
 async fn stops_following(new: &Live, pipe: &mut Pipe) -> String {
     let asked = async {
-        let mut followed = false;
-        let mut waited = Duration::ZERO;
         loop {
-            // An instance that does not answer is the checks' matter.
+            // An instance that does not answer is the checks' matter. One that leads is followed from the token on.
             if let Ok(status) = contract::status(&new.uds).await
                 && status.role == Role::Leader
+                && !status.in_sync
             {
-                match (status.in_sync, followed) {
-                    (true, _) => followed = true,
-                    (false, true) => return "it fell behind".to_owned(),
-                    (false, false) if waited >= FOLLOW_TIMEOUT => return "it does not keep up".to_owned(),
-                    (false, false) => {}
-                }
+                return "it fell behind".to_owned();
             }
-            tokio::time::sleep(INTERVAL).await;
-            waited += INTERVAL;
+            tokio::time::sleep(LOOK).await;
         }
     };
     tokio::select! {

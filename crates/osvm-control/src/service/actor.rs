@@ -446,9 +446,12 @@ impl Actor {
             volume: service.volume,
             restarts: self.restarts,
         };
-        let live = Live::start(&self.ctx, &new, &revision, Role::Leader)?;
+        // A rollout that was undone ended the new instance, wherever the token was.
+        let undone = |outcome| matches!(outcome, RolloutOutcome::Kept | RolloutOutcome::RolledBack);
+        let sole = self.ctx.store.last_rollout(&self.name)?.is_some_and(|it| undone(it.status.outcome));
+        let live = Live::start(&self.ctx, &new, &revision, Role::Leader, sole)?;
         if revision.spec.isolation == IsolationRequest::Auto && self.restarts == 0 {
-            self.ctx.events.note(note(&live.record, level.why.to_owned()));
+            self.ctx.events.note(note(&live.record, level.why));
         }
         if service.volume != Some(live.record.volume) {
             self.ctx.store.set_serving(&self.name, service.revision, Some(live.record.volume), service.previous)?;

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use osvm_model::{EventKind, InstanceState, ServiceSpec, handover::Role};
+use osvm_model::{
+    EventKind, InstanceState, ServiceSpec,
+    handover::{ENV_SOLE, Role},
+};
 use osvm_runtime::{Exit, Process, StartSpec};
 
 use crate::{
@@ -50,20 +53,32 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// Starts an instance of the revision.
-    pub(crate) fn start(ctx: &Context, new: &NewInstance, revision: &Revision, role: Role) -> Result<Self, LiveError> {
+    /// Starts an instance of the revision. `sole`: no other instance can lead, so that it may go on with a state that was handed over.
+    pub(crate) fn start(
+        ctx: &Context,
+        new: &NewInstance,
+        revision: &Revision,
+        role: Role,
+        sole: bool,
+    ) -> Result<Self, LiveError> {
         let driver = osvm_runtime::driver(new.level)?;
         let record = ctx.store.add_instance(new)?;
         let uds = ctx.paths.instance_socket(record.id);
+        let mut env = revision.spec.env.clone();
+        if sole {
+            env.insert(ENV_SOLE.to_owned(), "true".to_owned());
+        }
         let start = StartSpec {
             program: ctx.paths.artifact(&revision.digest),
             args: revision.spec.args.clone(),
-            env: revision.spec.env.clone(),
+            env,
             uds: uds.clone(),
             state: ctx.paths.volume(&record.service, record.volume),
             generation: record.generation,
             role,
             log: ctx.paths.log(&record.service, record.generation),
+            read: revision.spec.read.clone(),
+            memory: revision.spec.memory,
         };
         let process = match driver.start(&start) {
             Ok(process) => process,
@@ -121,8 +136,10 @@ impl Live {
     fn ended(&mut self, ctx: &Context, state: InstanceState, how: &str) -> Result<(), StoreError> {
         self.record.state = state;
         ctx.store.set_state(self.record.id, state, Some(how))?;
-        // It removes its socket itself if it ends well.
-        let _ = std::fs::remove_file(&self.uds);
+        // It removes its socket itself if it ends well. The folder is its own.
+        if let Some(folder) = self.uds.parent() {
+            let _ = std::fs::remove_dir_all(folder);
+        }
         Ok(())
     }
 

@@ -50,6 +50,10 @@ impl InstanceRecord {
             restarts: self.restarts,
             cpu_ms: None,
             memory_bytes: None,
+            memory_peak_bytes: None,
+            memory_limit_bytes: None,
+            tasks: None,
+            oom_kills: None,
         }
     }
 }

@@ -14,6 +14,8 @@ fn spec(name: &str) -> ServiceSpec {
         args: vec![],
         env: Default::default(),
         isolation: IsolationRequest::Auto,
+        read: vec![],
+        memory: None,
         ports: vec![],
         health: HealthCheck::Connect { port: "rpc".to_owned() },
         handover: true,

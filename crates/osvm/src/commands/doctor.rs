@@ -47,9 +47,11 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     let client = Client::new(&context.state_dir);
     let daemon = client.daemon().await;
     let runs = daemon.is_ok();
-    let mut findings = vec![kernel(), kvm(), cgroups(), namespaces(), landlock(), seccomp()];
+    let mut findings = vec![kernel(), kvm()];
+    findings.extend(osvm_runtime::pieces().into_iter().map(piece));
     findings.extend(levels());
     findings.extend([program("localnet", true), program("program", false)]);
+    findings.extend([program("jail", false), program("run", false)]);
     findings.push(state_dir(&context.state_dir));
     findings.push(match daemon {
         Ok(daemon) => finding("daemon", Verdict::Yes, format!("version {}, process {}", daemon.version, daemon.pid)),
@@ -111,48 +113,11 @@ fn kvm() -> Finding {
     }
 }
 
-fn cgroups() -> Finding {
-    if let Ok(controllers) = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers") {
-        return finding("cgroups", Verdict::Yes, format!("v2: {}", controllers.trim()));
-    }
-    let controllers = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-    let mut names: Vec<_> = controllers.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    if names.is_empty() {
-        finding("cgroups", Verdict::No, "none mounted at /sys/fs/cgroup")
-    } else {
-        finding("cgroups", Verdict::Yes, format!("v1: {}", names.join(" ")))
-    }
-}
-
-fn namespaces() -> Finding {
-    let number = |path: &str| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
-    let most = number("/proc/sys/user/max_user_namespaces");
-    let unprivileged = number("/proc/sys/kernel/unprivileged_userns_clone");
-    match (most, unprivileged) {
-        (None, _) => finding("user namespaces", Verdict::No, "the kernel has none"),
-        (Some(0), _) => finding("user namespaces", Verdict::No, "user.max_user_namespaces is 0"),
-        (_, Some(0)) => finding("user namespaces", Verdict::No, "kernel.unprivileged_userns_clone is 0"),
-        (Some(most), _) => {
-            finding("user namespaces", Verdict::Yes, format!("up to {} by sysctl", format::number(most)))
-        }
-    }
-}
-
-fn landlock() -> Finding {
-    match fs::read_to_string("/sys/kernel/security/lsm") {
-        Ok(modules) if modules.split(',').any(|module| module.trim() == "landlock") => {
-            finding("landlock", Verdict::Yes, "among the kernel's security modules")
-        }
-        Ok(modules) => finding("landlock", Verdict::No, format!("security modules: {}", modules.trim())),
-        Err(error) => finding("landlock", Verdict::No, format!("/sys/kernel/security/lsm: {error}")),
-    }
-}
-
-fn seccomp() -> Finding {
-    match fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail") {
-        Ok(actions) => finding("seccomp", Verdict::Yes, actions.trim().to_owned()),
-        Err(error) => finding("seccomp", Verdict::No, format!("/proc/sys/kernel/seccomp/actions_avail: {error}")),
+/// A piece of level process, and what follows if it is missing.
+fn piece(piece: osvm_runtime::Piece) -> Finding {
+    match piece.found {
+        Ok(found) => finding(piece.name, Verdict::Yes, found),
+        Err(without) => finding(piece.name, Verdict::No, format!("{without}. So level process is refused")),
     }
 }
 
@@ -164,12 +129,13 @@ fn levels() -> Vec<Finding> {
             let name = format!("level {level}");
             match osvm_runtime::choose(IsolationRequest::Level(level)) {
                 Ok(_) => finding(&name, Verdict::Yes, crate::commands::rpc::level_line(level)),
-                Err(refused) => finding(&name, Verdict::No, format!("{}; asking for it is refused", refused.reason)),
+                Err(refused) => finding(&name, Verdict::No, format!("{}; asking for it is refused", refused.reason))
+                    .help(refused.help),
             }
         })
         .collect();
     findings.push(match osvm_runtime::choose(IsolationRequest::Auto) {
-        Ok(chosen) => finding("level auto", Verdict::Yes, format!("means {}", chosen.level)),
+        Ok(chosen) => finding("level auto", Verdict::Yes, chosen.why),
         Err(refused) => finding("level auto", Verdict::Broken, refused.reason),
     });
     findings

@@ -11,6 +11,7 @@ pub(crate) mod logs;
 pub(crate) mod ps;
 pub(crate) mod rpc;
 pub(crate) mod schema;
+pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod swap;
 pub(crate) mod version;

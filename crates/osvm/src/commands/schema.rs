@@ -39,6 +39,7 @@ fn all() -> BTreeMap<&'static str, Schema> {
         ("ready", schema_for!(api::Ready)),
         ("route-table", schema_for!(RouteTable)),
         ("service-spec", schema_for!(ServiceSpec)),
+        ("stats", schema_for!(api::StatsList)),
         ("status", schema_for!(ServiceStatus)),
         ("swap", schema_for!(RolloutStatus)),
     ])

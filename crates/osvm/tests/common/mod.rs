@@ -34,7 +34,12 @@ impl World {
 
     /// `osvm ARGS` in this world.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_osvm"));
+        self.program(Path::new(env!("CARGO_BIN_EXE_osvm")), args)
+    }
+
+    /// Another copy of osvm in this world.
+    pub(crate) fn program(&self, osvm: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(osvm);
         command.args(args);
         self.settle(&mut command);
         command

@@ -55,6 +55,14 @@ pub(crate) struct LocalArgs {
     #[arg(long, value_name = "LEVEL", default_value = "auto")]
     pub(crate) isolation: IsolationRequest,
 
+    /// Lets an isolated node read this file or folder too, at the same path; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub(crate) read: Vec<PathBuf>,
+
+    /// The most memory that an isolated node may use: bytes, or with K, M, G [default: half of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = osvm_model::parse_size)]
+    pub(crate) memory: Option<u64>,
+
     /// The service's name
     #[arg(long, default_value = "rpc-local")]
     pub(crate) name: ServiceName,

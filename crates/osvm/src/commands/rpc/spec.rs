@@ -40,6 +40,8 @@ pub(super) fn of(args: &LocalArgs) -> Result<ServiceSpec, Failure> {
         args: node_args(args)?,
         env: Default::default(),
         isolation: args.isolation,
+        read: files(args)?,
+        memory: args.memory,
         ports: vec![
             port(RPC, RPC_PORT, args.port, ListenerProtocol::Http, ReplayPolicy::SolanaRpc),
             port(WS, RPC_PORT + 1, args.port + 1, ListenerProtocol::SolanaPubsub, ReplayPolicy::Unsent),
@@ -67,6 +69,16 @@ fn artifact(named: Option<&Path>) -> Result<PathBuf, Failure> {
 fn existing(path: &Path, what: &str) -> Result<PathBuf, Failure> {
     std::fs::canonicalize(path)
         .map_err(|error| Failure::new(format!("cannot read {what} {}", path.display())).because(&error))
+}
+
+/// The files and folders that the node's arguments name.
+fn files(args: &LocalArgs) -> Result<Vec<PathBuf>, Failure> {
+    let accounts = args.account.chunks_exact(2).map(|pair| (PathBuf::from(&pair[1]), "the account file"));
+    let folders = args.account_dir.iter().map(|dir| (dir.clone(), "the account folder"));
+    let programs = args.bpf_program.chunks_exact(2).chain(args.upgradeable_program.chunks_exact(3));
+    let programs = programs.map(|words| (PathBuf::from(&words[1]), "the program file"));
+    let all = accounts.chain(folders).chain(programs).chain(args.read.iter().map(|path| (path.clone(), "the file")));
+    all.map(|(path, what)| existing(&path, what)).collect()
 }
 
 /// The node's arguments, with absolute paths.
