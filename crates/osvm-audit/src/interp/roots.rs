@@ -46,8 +46,17 @@ pub(crate) fn run_package<'a>(sources: &'a Sources, package: &'a Package, index:
             }
         };
     // Anchor's own handlers, then handlers without their module.
+    let by_anchor = package.manifest.dependencies.iter().any(|dependency| dependency == "anchor-lang");
     let context = |root: &&Root<'a>| {
-        root.function.params.first().is_some_and(|(_, ty)| &*ty.name == "Context" && !ty.args.is_empty())
+        let accounts =
+            root.function.params.first().and_then(|(_, ty)| if &*ty.name == "Context" { ty.args.last() } else { None });
+        accounts.is_some_and(|accounts| {
+            let derived = index.structure(root.at.0, &accounts.name);
+            root.function.in_program
+                || by_anchor
+                || derived.is_some_and(|item| item.derives.iter().any(|derive| &**derive == "Accounts"))
+                || uses(sources, root.at.0, "anchor_lang")
+        })
     };
     start(
         &mut all.iter().filter(context).filter(|root| root.function.in_program).map(|root| (*root, Framework::Anchor)),

@@ -77,7 +77,10 @@ pub(super) fn packages(base: &Path, paths: &[PathBuf]) -> Vec<Package> {
             }
         };
         let Some((dir, package)) = found.get_mut(at) else { continue };
-        if !beside_program(dir.as_deref().unwrap_or(base), path) {
+        let home = dir.as_deref().unwrap_or(base);
+        // Whoever asks for a folder of tests means it.
+        let asked = base != home && base.starts_with(home);
+        if asked || !beside_program(home, path) {
             package.files.push(index);
         }
     }

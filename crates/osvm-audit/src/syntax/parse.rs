@@ -25,10 +25,10 @@ pub(crate) fn parse(text: &str) -> Parsed {
         } else {
             text
         };
+        shape::check(text).map_err(|(reason, line)| (reason, Some(line)))?;
         let stream: proc_macro2::TokenStream = text.parse().map_err(|error: proc_macro2::LexError| {
             ("not Rust: it has no tokens".to_owned(), Some(error.span().start().line as u32))
         })?;
-        shape::check(stream.clone()).map_err(|(reason, line)| (reason, Some(line)))?;
         let file: syn::File = syn::parse2(stream)
             .map_err(|error: syn::Error| (format!("not Rust: {error}"), Some(error.span().start().line as u32)))?;
         let mut lower = Lower::default();
