@@ -310,6 +310,26 @@ impl<'r, 'a> View<'r, 'a> {
         })
     }
 
+    /// A signer whose key was compared with a stored or a fixed address, or names an account by its seeds.
+    pub(crate) fn tied(&self, signer: u32, facts: &[Fact]) -> bool {
+        let own = |v: V| *self.node(v) == Node::Prop(Prop::Key, signer);
+        self.linked(signer, facts)
+            || self.relations(facts).iter().any(|(_, _, other)| own(*other))
+            || self.equal(facts, &|a, b| own(a) && !matches!(self.node(b), Node::Prop(..)))
+            || self.accounts.iter().any(|account| {
+                self.derived(*account, facts).is_some_and(|(seeds, _)| {
+                    seeds.iter().any(|seed| self.run.arena.any(*seed, &|node| *node == Node::Prop(Prop::Key, signer)))
+                })
+            })
+            || facts.iter().any(|(v, truth)| {
+                // A list or a map of those who may.
+                *truth
+                    && matches!(self.node(*v), Node::Call(_, args)
+                        if args.len() > 1 && args.iter().any(|arg| self.run.arena.any(*arg, &|node| *node == Node::Prop(Prop::Key, signer)))
+                            && args.iter().any(|arg| self.read_of_state(*arg)))
+            })
+    }
+
     /// Instruction data, or a parameter of a plain function.
     pub(crate) fn given_by_caller(&self, v: V) -> bool {
         self.run.arena.any(v, &|node| matches!(node, Node::Arg(..)))

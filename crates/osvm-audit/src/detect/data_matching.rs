@@ -42,6 +42,12 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
             continue;
         }
         let signers = view.signers(&event.facts);
+        // A type that is not among the sources may store an address; a signer that is tied to something else speaks
+        // against it.
+        let unknown = view.run.index.structure(entry.file, &ty).is_none() && !is_token(&ty);
+        if unknown && (signers.is_empty() || signers.iter().any(|signer| view.tied(*signer, &event.facts))) {
+            continue;
+        }
         let Some((severity, confidence, what)) = weight(view, account, &ty, !signers.is_empty()) else { continue };
         if !told.insert(account) {
             continue;
@@ -89,7 +95,7 @@ fn event_links(view: &View<'_, '_>, account: u32) -> bool {
 fn stores_addresses(view: &View<'_, '_>, file: usize, ty: &str) -> bool {
     match view.run.index.structure(file, ty) {
         Some(item) => item.fields.iter().any(|field| matches!(&*field.ty.name, "Pubkey" | "Address")),
-        None => is_token(ty),
+        None => true,
     }
 }
 

@@ -58,17 +58,7 @@ fn compared(view: &View<'_, '_>, found: &mut Vec<Finding>) -> bool {
     for event in view.events.iter().filter(|event| sensitive(view, event)) {
         let relations = view.relations(&event.facts);
         let signers = view.signers(&event.facts);
-        let tied = signers.iter().any(|signer| {
-            view.linked(*signer, &event.facts)
-                || relations.iter().any(|(_, _, other)| *view.node(*other) == Node::Prop(Prop::Key, *signer))
-                || view.accounts.iter().any(|account| {
-                    view.derived(*account, &event.facts).is_some_and(|(seeds, _)| {
-                        seeds
-                            .iter()
-                            .any(|seed| view.run.arena.any(*seed, &|node| *node == Node::Prop(Prop::Key, *signer)))
-                    })
-                })
-        });
+        let tied = signers.iter().any(|signer| view.tied(*signer, &event.facts));
         if tied || (signers.is_empty() && view.mentions_signer(&event.facts)) {
             continue;
         }

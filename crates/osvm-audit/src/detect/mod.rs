@@ -1,5 +1,6 @@
 //! The rules, one file each. A rule looks at one handler at a time through [`View`].
 
+mod access;
 mod arbitrary_cpi;
 mod arithmetic;
 mod bump;
@@ -36,7 +37,7 @@ pub(crate) struct Detector {
 }
 
 /// Sorted by id.
-pub(crate) const ALL: [Detector; 34] = [
+pub(crate) const ALL: [Detector; 35] = [
     Detector { rule: &missing_signer::RULE, check: missing_signer::check },
     Detector { rule: &missing_owner::RULE, check: missing_owner::check },
     Detector { rule: &data_matching::RULE, check: data_matching::check },
@@ -49,6 +50,7 @@ pub(crate) const ALL: [Detector; 34] = [
     Detector { rule: &remaining::RULE, check: remaining::check },
     Detector { rule: &missing_mut::CHECK_DOC, check: missing_mut::check_doc },
     Detector { rule: &missing_mut::RULE, check: missing_mut::check },
+    Detector { rule: &access::RULE, check: access::check },
     Detector { rule: &program_alias::RULE, check: program_alias::check },
     Detector { rule: &bump::RULE, check: bump::check },
     Detector { rule: &pda_sharing::RULE, check: pda_sharing::check },

@@ -195,7 +195,20 @@ impl Run<'_> {
         let rest = |side: &[Fact]| -> Vec<Fact> {
             side.iter().filter(|fact| both.binary_search(fact).is_err()).take(JOINED).copied().collect()
         };
-        let (left, right) = (rest(a), rest(b));
+        let (mut left, mut right) = (rest(a), rest(b));
+        // That a condition was true here and false there says nothing where the paths meet.
+        let opposite = |side: &[Fact], (v, truth): &Fact| side.contains(&(*v, !truth));
+        let (one, other) = (left.clone(), right.clone());
+        if one.iter().all(|fact| opposite(&other, fact)) || other.iter().all(|fact| opposite(&one, fact)) {
+            let (mut bare, mut more) = (one, other);
+            if bare.len() > more.len() {
+                std::mem::swap(&mut bare, &mut more);
+            }
+            // `if a {} else if b {} else { fail }` leaves: a or b.
+            more.retain(|fact| !opposite(&bare, fact));
+            let positive = bare.iter().any(|(_, truth)| *truth);
+            (left, right) = if positive { (bare, more) } else { (Vec::new(), more) };
+        }
         if !left.is_empty() && !right.is_empty() {
             let left = self.conjunction(&left);
             let right = self.conjunction(&right);

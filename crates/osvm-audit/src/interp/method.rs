@@ -478,6 +478,13 @@ impl<'a> Run<'a> {
             }
             _ => {}
         }
+        // Pyth's methods are known by what they promise.
+        if name.starts_with("get_price") || name.starts_with("get_ema_price") {
+            let mut all = vec![r];
+            all.extend(values);
+            self.emit(Action::Unfollowed { name: name.clone(), args: all.clone() }, span);
+            return self.arena.add(Node::Call(name.clone(), all));
+        }
         if let Some(v) = self.own_method(r, name, &values, span) {
             return v;
         }

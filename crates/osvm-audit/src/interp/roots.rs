@@ -269,7 +269,12 @@ fn enter<'a>(index: &'a Index<'a>, root: Root<'a>, framework: Framework) -> Run<
     });
     let receiver = function.takes_self.then(|| run.receiver(root));
     let args: Vec<V> = function.params.iter().map(|(pat, ty)| run.argument(pat, ty, function)).collect();
-    run.follow(root.at, function, receiver, &args, function.span);
+    if let Some(made) = run.follow(root.at, function, receiver, &args, function.span) {
+        run.force(made, function.span);
+    }
+    // What the declaration of the accounts does counts only if the handler succeeds.
+    let facts = run.st.facts.clone();
+    run.spread(0, &facts, false);
     run.frames.pop();
     run
 }
