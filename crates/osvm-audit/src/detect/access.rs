@@ -8,8 +8,8 @@ use crate::{
 
 pub(super) static RULE: Rule = Rule {
     id: "OSVM-017",
-    class: "account-data-matching",
-    title: "Anybody who signs may change it",
+    class: "missing-signer",
+    title: "The stored authority need not sign",
     severity: Severity::High,
     cwe: 862,
     explanation: "The handler stores what its caller gives in an account that exists once for the program and that stores who may change \
@@ -23,6 +23,7 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
     if view.is_plain() || view.unseen() {
         return;
     }
+    signed_for_anybody(view, found);
     for event in &view.events {
         let Action::WriteField { account, field, value, .. } = &event.action else { continue };
         let entry = view.account(*account);
@@ -63,6 +64,37 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
             view.origin(*account),
             view.step(event.file, event.span, "the setting changes here"),
         ];
+        found.push(view.at(&RULE, event, how(Severity::High, Confidence::Medium), message, steps));
+        return;
+    }
+}
+
+/// The program signs with an address whose seeds name somebody, and that somebody is compared with nobody.
+fn signed_for_anybody(view: &View<'_, '_>, found: &mut Vec<Finding>) {
+    for event in &view.events {
+        let Action::Cpi { name, seeds: Some(seeds), .. } = &event.action else { continue };
+        let signers = view.signers(&event.facts);
+        if signers.is_empty() || signers.iter().any(|signer| view.tied(*signer, &event.facts)) {
+            continue;
+        }
+        let relations = view.relations(&event.facts);
+        let named = super::pda_sharing::flat(view, *seeds).into_iter().find_map(|seed| {
+            let (account, ty, field) = view.run.arena.state_field(seed)?;
+            let declared = view.run.index.structure(event.file, &ty)?;
+            let address =
+                declared.fields.iter().any(|have| have.name == field && matches!(&*have.ty.name, "Pubkey" | "Address"));
+            let compared = relations.iter().any(|(have, name, other)| {
+                *have == account && *name == field && view.run.arena.account(*other) != Some(account)
+            });
+            (address && !compared).then_some((account, field))
+        });
+        let Some((account, field)) = named else { continue };
+        let message = format!(
+            "the program signs `{name}` for `{field}` of `{}`, who need not be the one who calls",
+            view.name(account)
+        );
+        let steps =
+            vec![view.origin(account), view.origin(signers[0]), view.step(event.file, event.span, "it is signed here")];
         found.push(view.at(&RULE, event, how(Severity::High, Confidence::Medium), message, steps));
         return;
     }

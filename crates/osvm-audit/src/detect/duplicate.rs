@@ -55,7 +55,8 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
             });
             let fixed =
                 |account: u32| view.derived(account, &event.facts).is_some() || view.pinned(account, &event.facts);
-            if differ || (fixed(*a) && fixed(*b)) || view.created(*a) || view.created(*b) {
+            if differ || (fixed(*a) && fixed(*b) && !alike(view, event, *a, *b)) || view.created(*a) || view.created(*b)
+            {
                 continue;
             }
             let message =
@@ -65,4 +66,16 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
             found.push(view.at(&RULE, event, how(Severity::Medium, Confidence::High), message, steps));
         }
     }
+}
+
+/// Both are derived from the same constants and, for the rest, from what they store themselves: the same account
+/// fits both.
+fn alike(view: &View<'_, '_>, event: &crate::interp::Event, a: u32, b: u32) -> bool {
+    let (Some((left, _)), Some((right, _))) = (view.derived(a, &event.facts), view.derived(b, &event.facts)) else {
+        return false;
+    };
+    let own = |seed: crate::interp::V, account: u32| {
+        view.run.arena.state_field(seed).is_some_and(|(have, _, _)| have == account)
+    };
+    left.len() == right.len() && left.iter().zip(&right).all(|(x, y)| x == y || (own(*x, a) && own(*y, b)))
 }

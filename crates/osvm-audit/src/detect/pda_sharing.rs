@@ -72,7 +72,7 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
 }
 
 /// The seeds of all signers, one list.
-fn flat(view: &View<'_, '_>, v: V) -> Vec<V> {
+pub(super) fn flat(view: &View<'_, '_>, v: V) -> Vec<V> {
     let mut open = vec![v];
     let mut made = Vec::new();
     while let Some(v) = open.pop() {
