@@ -68,8 +68,8 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
     }
 }
 
-/// Both are derived from the same constants and, for the rest, from what they store themselves: the same account
-/// fits both.
+/// Both are derived from the same constants and, for the rest, from what they store themselves or from accounts that
+/// may be one: the same account fits both.
 fn alike(view: &View<'_, '_>, event: &crate::interp::Event, a: u32, b: u32) -> bool {
     let (Some((left, _)), Some((right, _))) = (view.derived(a, &event.facts), view.derived(b, &event.facts)) else {
         return false;
@@ -77,5 +77,8 @@ fn alike(view: &View<'_, '_>, event: &crate::interp::Event, a: u32, b: u32) -> b
     let own = |seed: crate::interp::V, account: u32| {
         view.run.arena.state_field(seed).is_some_and(|(have, _, _)| have == account)
     };
-    left.len() == right.len() && left.iter().zip(&right).all(|(x, y)| x == y || (own(*x, a) && own(*y, b)))
+    // Two signers, or two accounts of the caller's choice, may be one as well.
+    let free = |seed: crate::interp::V| matches!(view.node(seed), Node::Prop(Prop::Key, have) if !view.pinned(*have, &event.facts));
+    left.len() == right.len()
+        && left.iter().zip(&right).all(|(x, y)| x == y || (own(*x, a) && own(*y, b)) || (free(*x) && free(*y)))
 }
