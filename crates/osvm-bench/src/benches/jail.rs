@@ -35,6 +35,9 @@ pub(crate) struct Args {
 pub(crate) struct Work {
     #[arg(value_enum)]
     kind: Kind,
+    /// Under a filter of one instruction, which allows every call
+    #[arg(long)]
+    filtered: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
@@ -68,6 +71,9 @@ const STEPS: u64 = 150_000_000;
 const ROUNDS: u32 = 100_000;
 /// Calls in one piece of work.
 const CALLS: u32 = 500_000;
+/// The filter's one instruction: `BPF_RET | BPF_K`, and what it returns.
+const BPF_RETURN: u16 = 0x06;
+const SECCOMP_ALLOW: u32 = 0x7fff_0000;
 /// Files opened in one piece of work.
 const OPENS: u32 = 60_000;
 
@@ -85,6 +91,8 @@ struct Report {
 struct Cost {
     kind: Kind,
     outside_ms: f64,
+    /// Outside, under a filter of one instruction that allows every call: what any filter costs at least.
+    filtered_ms: f64,
     inside_ms: f64,
     ratio: f64,
 }
@@ -105,7 +113,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     println!("{:<34} {p50_ratio:>10.2} {p99_ratio:>10.2}\n", "osvm run of bubblewrap");
     let work = [Kind::Cpu, Kind::Io, Kind::Null, Kind::Opens].map(|kind| cost(osvm, kind, args.rounds));
     let work = work.into_iter().collect::<Result<Vec<_>, _>>()?;
-    println!("{:<34} {:>10} {:>10} {:>10}", "work", "outside", "inside", "ratio");
+    println!("{:<24} {:>10} {:>12} {:>10} {:>10}", "work", "outside", "any filter", "inside", "ratio");
     for cost in &work {
         let name = match cost.kind {
             Kind::Cpu => "arithmetic",
@@ -113,7 +121,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             Kind::Null => "getppid",
             Kind::Opens => "open and close",
         };
-        println!("{name:<34} {:>7.1} ms {:>7.1} ms {:>10.3}", cost.outside_ms, cost.inside_ms, cost.ratio);
+        let (outside, filtered, inside) = (cost.outside_ms, cost.filtered_ms, cost.inside_ms);
+        println!("{name:<24} {outside:>7.1} ms {filtered:>9.1} ms {inside:>7.1} ms {:>10.3}", cost.ratio);
     }
     let mut checks = Checks::default();
     let within = |ratio: f64, most: f64, what: &str| (ratio <= most, format!("{what}: {ratio:.3}, at most {most}"));
@@ -192,13 +201,15 @@ fn cost(osvm: &str, kind: Kind, rounds: usize) -> Result<Cost, Error> {
     };
     let outside = [own, "work", word];
     let inside = [&[osvm, "--isolation", "process", "--"][..], &outside[..]].concat();
-    let (mut outsides, mut insides) = (Vec::new(), Vec::new());
+    let filtered = [&outside[..], &["--filtered"]].concat();
+    let (mut outsides, mut filters, mut insides) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         outsides.push(worked(&outside)?);
+        filters.push(worked(&filtered)?);
         insides.push(worked(&inside)?);
     }
     let (outside_ms, inside_ms) = (median(&mut outsides), median(&mut insides));
-    Ok(Cost { kind, outside_ms, inside_ms, ratio: inside_ms / outside_ms })
+    Ok(Cost { kind, outside_ms, filtered_ms: median(&mut filters), inside_ms, ratio: inside_ms / outside_ms })
 }
 
 /// The milliseconds that the work took, as it measured itself.
@@ -212,6 +223,11 @@ fn worked(command: &[&str]) -> Result<f64, Error> {
 /// Does one piece of work and prints the CPU time it took, in milliseconds.
 pub(crate) fn work(work: &Work) -> Result<(), Error> {
     let failed = |source| Error::io("work", source);
+    if work.filtered {
+        let allow = seccompiler::sock_filter { code: BPF_RETURN, jt: 0, jf: 0, k: SECCOMP_ALLOW };
+        let applied = seccompiler::apply_filter(&[allow]).map_err(std::io::Error::other);
+        applied.map_err(|source| Error::io("load a filter", source))?;
+    }
     let began = cpu_time();
     match work.kind {
         Kind::Cpu => {
