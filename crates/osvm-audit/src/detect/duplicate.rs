@@ -78,7 +78,10 @@ fn alike(view: &View<'_, '_>, event: &crate::interp::Event, a: u32, b: u32) -> b
         view.run.arena.state_field(seed).is_some_and(|(have, _, _)| have == account)
     };
     // Two signers, or two accounts of the caller's choice, may be one as well.
-    let free = |seed: crate::interp::V| matches!(view.node(seed), Node::Prop(Prop::Key, have) if !view.pinned(*have, &event.facts));
+    let free = |seed: crate::interp::V| {
+        matches!(view.node(seed), Node::Prop(Prop::Key, _))
+            && !view.equal(&event.facts, &|x, y| x == seed && matches!(view.node(y), Node::Path(_) | Node::ProgramId))
+    };
     left.len() == right.len()
         && left.iter().zip(&right).all(|(x, y)| x == y || (own(*x, a) && own(*y, b)) || (free(*x) && free(*y)))
 }

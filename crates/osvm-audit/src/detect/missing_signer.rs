@@ -39,7 +39,12 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
     }
     let mut told = BTreeSet::new();
     for event in &view.events {
-        let Some((account, what, severity, confidence)) = acts(view, event) else { continue };
+        let Some((account, what, mut severity, confidence)) = acts(view, event) else { continue };
+        // Where it goes is fixed, so it does not matter who sends it there.
+        let addressed = matches!(&event.action, Action::WriteField { place, value, .. } if view.is_address(event.file, *place, *value));
+        if !addressed && paid_to_its_place(view) {
+            severity = Severity::Low;
+        }
         if !told.insert((account, severity)) {
             continue;
         }
@@ -171,6 +176,32 @@ fn acts(view: &View<'_, '_>, event: &Event) -> Option<(u32, String, Severity, Co
         }
         _ => None,
     }
+}
+
+/// All that is paid out goes to addresses that are compared with stored or fixed ones.
+fn paid_to_its_place(view: &View<'_, '_>) -> bool {
+    let mut paid = false;
+    for event in &view.events {
+        let to = match &event.action {
+            Action::Lamports { account, change: Lamports::Credited | Lamports::Set, .. } => Some(*account),
+            Action::Close { to: Some(to), .. } => view.run.arena.account(*to),
+            Action::Cpi { parts, .. } => {
+                parts.iter().find(|(role, _)| &**role == "to").and_then(|(_, v)| view.run.arena.account(*v))
+            }
+            _ => None,
+        };
+        let Some(to) = to else { continue };
+        let facts = view.events.last().map_or(&event.facts, |last| &last.facts);
+        let fixed = |facts: &[_]| {
+            view.pinned(to, facts)
+                || view.relations(facts).iter().any(|(_, _, other)| *view.node(*other) == Node::Prop(Prop::Key, to))
+        };
+        if !fixed(&event.facts) && !fixed(facts) {
+            return false;
+        }
+        paid = true;
+    }
+    paid
 }
 
 /// `x = x - y` in any form.
