@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Which crates of the house a crate may import. A crate that is not here may not exist.
-const MAY_IMPORT: [(&str, &[&str]); 16] = [
+const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("osvm-model", &[]),
     ("osvm-vsock", &["osvm-model"]),
     ("osvm-jail", &[]),
@@ -29,6 +29,8 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("osvm-solana", &["osvm-model", "osvm-vsock"]),
     ("osvm-program", &["osvm-model", "osvm-vsock", "osvm-solana"]),
     ("osvm", &["osvm-model", "osvm-vsock", "osvm-runtime", "osvm-gateway", "osvm-control", "osvm-solana"]),
+    ("osvm-audit", &[]),
+    ("osvm-audit-cli", &["osvm-model", "osvm-audit", "osvm-solana"]),
     ("osvm-testkit", &["osvm-model", "osvm-vsock", "osvm-gateway", "osvm-control"]),
     ("osvm-bench", &["osvm-model", "osvm-vsock"]),
     ("xtask", &[]),
