@@ -13,7 +13,7 @@ use clap::CommandFactory;
 use crate::{cli::Cli, failure::Failure, output::Printer};
 
 /// Programs that come with osvm, for suggestions.
-const COMPANIONS: [&str; 3] = ["localnet", "program", "run"];
+const COMPANIONS: [&str; 4] = ["audit", "localnet", "program", "run"];
 /// A name this similar is worth a suggestion (Jaro-Winkler).
 const SIMILAR: f64 = 0.8;
 
