@@ -28,7 +28,7 @@ impl Session {
         Self::default()
     }
 
-    /// As [`crate::analyse`].
+    /// As [`analyse()`](crate::analyse()).
     ///
     /// # Errors
     /// [`Error::Root`] if the root can't be read, [`Error::NoSuchRule`] if an unknown rule is asked for.
