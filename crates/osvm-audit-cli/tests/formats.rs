@@ -78,7 +78,10 @@ fn sarif_schema() -> Value {
     let this = env::current_exe().unwrap();
     let file = this.ancestors().map(|dir| dir.join("sarif/sarif-schema-2.1.0.json")).find(|file| file.is_file());
     let file = file.expect("the schema of SARIF is not in the target folder; run `cargo xtask setup`");
-    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+    let text = fs::read_to_string(file).unwrap();
+    // Its pattern of a language is no expression of ECMA-262, and means this one.
+    let (published, meant) = (r"^[a-zA-Z]{2}|^[a-zA-Z]{2}-[a-zA-Z]{2}]?$", r"^[a-zA-Z]{2}(-[a-zA-Z]{2})?$");
+    serde_json::from_str(&text.replace(published, meant)).unwrap()
 }
 
 /// What Errata 01 of the specification adds, and the fetched schema is older than.
