@@ -9,7 +9,9 @@
 //! Not done: loops run once, memory has no aliases, integers have no ranges.
 
 mod account;
+mod assign;
 mod call;
+mod control;
 mod eval;
 mod event;
 mod flow;

@@ -187,17 +187,8 @@ impl Lower {
             }
             Syn::Struct(literal) => {
                 let path = self.path(&literal.path);
-                let fields = literal
-                    .fields
-                    .iter()
-                    .map(|field| {
-                        let name = match &field.member {
-                            Member::Named(ident) => self.ident(ident),
-                            Member::Unnamed(index) => self.name(&index.index.to_string()),
-                        };
-                        (name, self.expr(&field.expr))
-                    })
-                    .collect();
+                let fields =
+                    literal.fields.iter().map(|field| (self.member(&field.member), self.expr(&field.expr))).collect();
                 let rest = literal.rest.as_ref().map(|rest| self.boxed(rest));
                 let first = literal.path.segments.first().map_or_else(Span::default, |first| at(first.ident.span()));
                 made(Kind::Struct(path, fields, rest), join(first, at(literal.brace_token.span.close())))

@@ -65,6 +65,14 @@ impl Lower {
         self.name(text.strip_prefix("r#").unwrap_or(&text))
     }
 
+    /// The name of a field, or its place in a tuple.
+    pub(super) fn member(&mut self, member: &syn::Member) -> Name {
+        match member {
+            syn::Member::Named(ident) => self.ident(ident),
+            syn::Member::Unnamed(index) => self.name(&index.index.to_string()),
+        }
+    }
+
     pub(super) fn path(&mut self, path: &syn::Path) -> Vec<Name> {
         path.segments.iter().map(|segment| self.ident(&segment.ident)).collect()
     }

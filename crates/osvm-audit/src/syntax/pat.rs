@@ -1,6 +1,6 @@
 //! Patterns and types.
 
-use syn::{GenericArgument, Member, PathArguments, Type};
+use syn::{GenericArgument, PathArguments, Type};
 
 use super::{
     Lit, Pat, Ty,
@@ -33,17 +33,8 @@ impl Lower {
             }
             syn::Pat::Struct(pattern) => {
                 let path = self.path(&pattern.path);
-                let fields = pattern
-                    .fields
-                    .iter()
-                    .map(|field| {
-                        let name = match &field.member {
-                            Member::Named(ident) => self.ident(ident),
-                            Member::Unnamed(index) => self.name(&index.index.to_string()),
-                        };
-                        (name, self.pat(&field.pat))
-                    })
-                    .collect();
+                let fields =
+                    pattern.fields.iter().map(|field| (self.member(&field.member), self.pat(&field.pat))).collect();
                 Pat::Struct(path, fields)
             }
             syn::Pat::Path(path) => Pat::Path(self.path(&path.path)),
