@@ -19,7 +19,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("osvm-model", &[]),
     ("osvm-vsock", &["osvm-model"]),
     ("osvm-jail", &[]),
-    ("osvm-unikernel", &[]),
+    ("osvm-unikernel", &["osvm-model"]),
     ("osvm-run", &["osvm-model", "osvm-jail"]),
     ("osvm-runtime", &["osvm-model", "osvm-vsock", "osvm-jail"]),
     ("osvm-gateway", &["osvm-model", "osvm-vsock"]),

@@ -15,15 +15,7 @@ pub(crate) fn count(number: usize, one: &str) -> String {
 
 /// `1,234,567`.
 pub(crate) fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    osvm_model::number(number as u64)
 }
 
 /// `1 critical, 2 high, 0 medium`: high and medium always, the others where there are any.
