@@ -1,6 +1,6 @@
 //! The Debian packages that tests and benches need. Nothing that is there already is touched.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use crate::sh::{self, Result};
 
@@ -16,6 +16,9 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("bwrap", "bubblewrap"),
 ];
 
+/// The names of Chromium and what is built of it.
+const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+
 /// Installs the packages whose programs are missing.
 pub(crate) fn install_missing() -> Result<()> {
     let mut missing: Vec<&str> =
@@ -23,9 +26,23 @@ pub(crate) fn install_missing() -> Result<()> {
     if !can_make_environments() {
         missing.push("python3-venv");
     }
-    if missing.is_empty() {
-        return Ok(());
-    }
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
+}
+
+/// A Chromium that starts, installed where none does. `None` where this machine cannot install one.
+pub(crate) fn browser() -> Option<PathBuf> {
+    let starts = |file: &PathBuf| Command::new(file).arg("--version").output().is_ok_and(|out| out.status.success());
+    let find = || BROWSERS.iter().filter_map(|name| sh::which(name)).find(starts);
+    find().or_else(|| match install(&["chromium"]) {
+        Ok(()) => find(),
+        Err(error) => {
+            eprintln!("{error}");
+            None
+        }
+    })
+}
+
+fn install(missing: &[&str]) -> Result<()> {
     let Some(apt) = sh::which("apt-get") else {
         return Err(format!("missing: {}; install them by hand, this system has no apt-get", missing.join(", ")));
     };
@@ -38,7 +55,7 @@ pub(crate) fn install_missing() -> Result<()> {
     };
     run(&["-q", "update"])?;
     let mut install = vec!["-q", "install", "-y", "--no-install-recommends"];
-    install.extend(&missing);
+    install.extend(missing);
     run(&install)
 }
 

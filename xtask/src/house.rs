@@ -15,11 +15,11 @@ use crate::{
 };
 
 /// Which crates of the house a crate may import. A crate that is not here may not exist.
-const MAY_IMPORT: [(&str, &[&str]); 17] = [
+const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("osvm-model", &[]),
     ("osvm-vsock", &["osvm-model"]),
     ("osvm-jail", &[]),
-    ("osvm-unikernel", &[]),
+    ("osvm-unikernel", &["osvm-model"]),
     ("osvm-run", &["osvm-model", "osvm-jail"]),
     ("osvm-mcp", &["osvm-model", "osvm-jail"]),
     ("osvm-runtime", &["osvm-model", "osvm-vsock", "osvm-jail"]),
@@ -30,6 +30,8 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("osvm-solana", &["osvm-model", "osvm-vsock"]),
     ("osvm-program", &["osvm-model", "osvm-vsock", "osvm-solana"]),
     ("osvm", &["osvm-model", "osvm-vsock", "osvm-runtime", "osvm-gateway", "osvm-control", "osvm-solana"]),
+    ("osvm-audit", &[]),
+    ("osvm-audit-cli", &["osvm-model", "osvm-audit", "osvm-solana"]),
     ("osvm-testkit", &["osvm-model", "osvm-vsock", "osvm-gateway", "osvm-control"]),
     ("osvm-bench", &["osvm-model", "osvm-vsock"]),
     ("xtask", &[]),

@@ -12,6 +12,7 @@ mod house;
 mod lists;
 mod metadata;
 mod osvm;
+mod sarif;
 mod sh;
 mod spec;
 mod test;
@@ -68,5 +69,9 @@ fn main() -> ExitCode {
 fn setup() -> Result<()> {
     apt::install_missing()?;
     clients::install_missing()?;
+    sarif::install_missing()?;
+    if apt::browser().is_none() {
+        println!("not installed: Chromium; the tests that need one will be left out");
+    }
     deny::install_missing()
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    process::Command,
 };
 
 use serde_json::Value;
@@ -34,7 +35,12 @@ pub(crate) struct Workspace {
 impl Workspace {
     /// Asks cargo.
     pub(crate) fn read() -> Result<Self> {
-        let json = sh::capture(sh::cargo().args(["metadata", "--format-version", "1", "--locked"]))?;
+        Self::described_by(sh::cargo().args(["metadata", "--format-version", "1", "--locked"]))
+    }
+
+    /// The answer of another `cargo metadata`.
+    pub(crate) fn described_by(cargo: &mut Command) -> Result<Self> {
+        let json = sh::capture(cargo)?;
         let json: Value = serde_json::from_slice(&json).map_err(|error| format!("cargo metadata: {error}"))?;
         let ids: BTreeSet<&str> = list(&json["workspace_members"]).filter_map(Value::as_str).collect();
         let mut packages = BTreeMap::new();

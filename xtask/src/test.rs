@@ -3,7 +3,7 @@
 use std::ops::AddAssign;
 
 use crate::{
-    apt, bench, clients, osvm,
+    apt, bench, clients, osvm, sarif,
     sh::{self, Result},
 };
 
@@ -49,6 +49,7 @@ impl Counts {
 pub(crate) fn run() -> Result<Counts> {
     apt::install_missing()?;
     clients::install_missing()?;
+    sarif::install_missing()?;
     osvm::build(&bench::PACKAGES)?;
     let mut counts = Counts::default();
     for (name, suite) in [
@@ -82,6 +83,9 @@ fn has_kvm() -> bool {
     std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
 }
 
+/// The module of the tests that open pages.
+const IN_A_BROWSER: &str = "in_a_browser::";
+
 /// By cargo-nextest where it is there, else by cargo's own runner. Release, so that one build serves tests and binaries.
 fn rust() -> Result<Counts> {
     let mut counts = Counts::default();
@@ -93,17 +97,34 @@ fn rust() -> Result<Counts> {
         command.args(["test", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"]);
     }
     command.args(["--release", "--locked", "--workspace"]);
+    let mut left_out = Vec::new();
     if !has_kvm() {
         println!("not run: the tests that start VMs ({IN_A_VM}), as /dev/kvm is missing or closed to this user");
-        if nextest {
-            command.arg("-E").arg(format!("not test(/^{IN_A_VM}/)"));
-        } else {
-            command.args(["--", "--skip", IN_A_VM]);
-        }
+        left_out.push(IN_A_VM);
     }
+    if let Some(browser) = apt::browser() {
+        command.env("OSVM_CHROMIUM", browser);
+    } else {
+        println!("not run: the tests that open pages ({IN_A_BROWSER}), as Chromium cannot be installed here");
+        left_out.push(IN_A_BROWSER);
+    }
+    command.args(filter(&left_out, nextest));
     let read = if nextest { read_nextest } else { read_libtest };
     let ended_well = sh::watch(&mut command, |line| read(line, &mut counts))?;
     Ok(blame(counts, ended_well))
+}
+
+/// The arguments that leave out some modules; they come last. Nextest runs what any of several filters holds, so it gets one.
+fn filter(left_out: &[&str], nextest: bool) -> Vec<String> {
+    if left_out.is_empty() {
+        return Vec::new();
+    }
+    if nextest {
+        let each: Vec<String> = left_out.iter().map(|module| format!("not test(/^{module}/)")).collect();
+        return vec!["-E".to_owned(), each.join(" and ")];
+    }
+    let each = left_out.iter().flat_map(|module| ["--skip".to_owned(), (*module).to_owned()]);
+    ["--".to_owned()].into_iter().chain(each).collect()
 }
 
 fn doc() -> Result<Counts> {
@@ -187,6 +208,13 @@ mod tests {
             &mut counts,
         );
         assert_eq!((counts.passed, counts.failed, counts.skipped), (5, 2, 1));
+    }
+
+    #[test]
+    fn what_is_left_out_is_left_out_together() {
+        assert!(filter(&[], true).is_empty() && filter(&[], false).is_empty());
+        assert_eq!(filter(&["a::", "b::"], true), ["-E", "not test(/^a::/) and not test(/^b::/)"]);
+        assert_eq!(filter(&["a::", "b::"], false), ["--", "--skip", "a::", "--skip", "b::"]);
     }
 
     #[test]

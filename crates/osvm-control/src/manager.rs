@@ -243,14 +243,8 @@ impl Manager {
             .into_iter()
             .map(|record| {
                 let mut status = record.status();
-                if let Some(stats) = status.pid.and_then(|pid| osvm_runtime::stats(record.level, pid)) {
-                    status.cpu_ms = Some(stats.cpu_ms);
-                    status.memory_bytes = Some(stats.memory_bytes);
-                    status.memory_peak_bytes = stats.memory_peak_bytes;
-                    status.memory_limit_bytes = stats.memory_limit_bytes;
-                    status.tasks = stats.tasks;
-                    status.oom_kills = stats.oom_kills;
-                }
+                let used = status.pid.and_then(|pid| osvm_runtime::stats(record.level, pid));
+                status.used = used.unwrap_or_default();
                 status
             })
             .collect())

@@ -38,6 +38,7 @@ mod bpf;
 pub mod calls;
 mod cgroup;
 mod closure;
+mod companion;
 mod door;
 mod egress;
 mod error;
@@ -57,6 +58,7 @@ mod sys;
 
 pub use cgroup::{Groups, Used};
 pub use closure::closure;
+pub use companion::companion;
 pub use egress::{Egress, MOST_REFUSALS, PORT as EGRESS_PORT, Reason, Refusal};
 pub use error::{Error, Step};
 pub use host::{Piece, pieces};

@@ -274,7 +274,8 @@ impl Watch {
         proxy: Option<(egress::Running, Told)>,
     ) -> Result<Watched, Error> {
         let (mut proxy, mut told) = proxy.unzip();
-        let deadline = spec.limits.timeout.map(|timeout| self.began + timeout);
+        // One that lies beyond what the clock can say is never reached.
+        let deadline = spec.limits.timeout.and_then(|timeout| self.began.checked_add(timeout));
         let (mut stdout, mut stderr) = (Captured::default(), Captured::default());
         let mut lines = Vec::new();
         let mut timed_out = false;

@@ -7,6 +7,7 @@
 pub mod api;
 pub mod defaults;
 pub mod event;
+mod figures;
 pub mod gateway;
 pub mod handover;
 pub mod id;
@@ -14,12 +15,11 @@ pub mod level;
 pub mod rollout;
 pub mod route;
 pub mod service;
-mod size;
 
 pub use event::{Event, EventKind};
+pub use figures::{NoDuration, NoSize, number, parse_duration, parse_size};
 pub use id::{Digest, Generation, InvalidName, RevisionNumber, RolloutId, ServiceName};
 pub use level::{IsolationLevel, IsolationRequest, UnknownLevel};
 pub use rollout::{Phase, PhaseReport, RolloutOutcome, RolloutPolicy, RolloutStatus};
 pub use route::{Backend, BackendRole, Endpoint, Listener, ListenerProtocol, Pool, RouteTable};
-pub use service::{InstanceState, InstanceStatus, PortSpec, ServiceSpec, ServiceStatus};
-pub use size::{NoSize, parse_size};
+pub use service::{InstanceState, InstanceStatus, PortSpec, ResourceUse, ServiceSpec, ServiceStatus};

@@ -134,21 +134,25 @@ pub struct InstanceStatus {
     pub started_unix_ms: u64,
     /// How often it was restarted after it ended by itself.
     pub restarts: u32,
+    /// What it uses of the machine.
+    #[serde(flatten)]
+    pub used: ResourceUse,
+}
+
+/// What an instance uses. At level `none` only CPU time and resident memory are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ResourceUse {
     /// CPU time used, in milliseconds.
     pub cpu_ms: Option<u64>,
     /// Memory in use, in bytes: resident at level `none`, else all that counts against the limit but idle file pages.
     pub memory_bytes: Option<u64>,
-    /// The most memory at one time, file pages included, in bytes. Not known at level `none`.
-    #[serde(default)]
+    /// The most memory at one time, file pages included, in bytes.
     pub memory_peak_bytes: Option<u64>,
     /// The most memory that it may use, in bytes. None without a limit.
-    #[serde(default)]
     pub memory_limit_bytes: Option<u64>,
-    /// Processes and threads. Not known at level `none`.
-    #[serde(default)]
+    /// Processes and threads.
     pub tasks: Option<u64>,
-    /// How many of its processes the kernel killed because the memory limit was reached. Not known at level `none`.
-    #[serde(default)]
+    /// How many of its processes the kernel killed because the memory limit was reached.
     pub oom_kills: Option<u64>,
 }
 

@@ -13,6 +13,8 @@ use solana_keypair::Keypair;
 use solana_loader_v3_interface::{get_program_data_address, instruction};
 use solana_signer::Signer;
 
+use osvm_model::number;
+
 use crate::{
     cli::DeployArgs,
     cluster::Cluster,
@@ -20,7 +22,7 @@ use crate::{
     failure::Failure,
     keys::{self, Key},
     loader::{self, State},
-    output::{Printer, SCHEMA, number},
+    output::{Printer, SCHEMA},
     sender::{COMMITMENT, LONGEST_TRANSACTION},
 };
 

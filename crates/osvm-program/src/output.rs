@@ -7,6 +7,7 @@ use std::{
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use osvm_model::number;
 use serde::Serialize;
 use serde_json::json;
 
@@ -93,19 +94,6 @@ fn write_line(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
-}
-
-/// `18,204`
-pub(crate) fn number(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Lamports as SOL, exactly.

@@ -1,5 +1,6 @@
 //! `osvm program show ADDR`.
 
+use osvm_model::number;
 use serde::Serialize;
 use solana_sdk_ids::bpf_loader_upgradeable;
 
@@ -8,7 +9,7 @@ use crate::{
     cluster,
     failure::Failure,
     loader::{self, State},
-    output::{Printer, SCHEMA, number, sol},
+    output::{Printer, SCHEMA, sol},
     sender::COMMITMENT,
 };
 

@@ -3,12 +3,9 @@
 //! The jail holds the monitor, the program's file, and nothing else. What the guest may do is the monitor's business; what is left to one
 //! that breaks the monitor is the VMM's list of system calls.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use osvm_jail::{Limits, Mount, Spec, closure};
+use osvm_jail::{Limits, Mount, Spec, closure, companion};
 
 use crate::{args::Args, report::Failure};
 
@@ -69,12 +66,7 @@ pub(crate) fn spec(args: &Args) -> Result<Spec, Failure> {
 
 /// `osvm-unikernel`, beside this program or in PATH.
 fn monitor() -> Result<PathBuf, Failure> {
-    let own = env::current_exe().ok();
-    let beside = own.iter().filter_map(|own| own.parent()).map(Path::to_owned);
-    let path = env::var_os("PATH").unwrap_or_default();
-    let found =
-        beside.chain(env::split_paths(&path)).map(|folder| folder.join("osvm-unikernel")).find(|file| file.is_file());
-    found.ok_or_else(|| Failure {
+    companion("unikernel").ok_or_else(|| Failure {
         lines: vec![
             "level unikernel is not available: the program was not run".to_owned(),
             "there is no osvm-unikernel beside osvm-run or in PATH".to_owned(),

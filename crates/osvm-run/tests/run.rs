@@ -121,6 +121,11 @@ fn a_program_that_is_not_there_is_127_and_a_wrong_option_is_2() {
     assert_eq!(ended.code, Some(127), "{}", ended.err);
     assert!(ended.err.contains("/no/such/program"), "{}", ended.err);
     assert_eq!(run(&["--memory", "much", "--", "true"]).code, Some(2));
+    let ended = run(&["--timeout", "18446744073709551615h", "--isolation", "process", "--", "true"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("too long"), "{}", ended.err);
+    // The longest that can be said is as good as none.
+    assert_eq!(run(&["--timeout", "18446744073709551615ms", "--isolation", "process", "--", "true"]).code, Some(0));
     assert_eq!(run(&["--cpus", "0", "--isolation", "process", "--", "true"]).code, Some(2));
 }
 

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, io, path::PathBuf};
 
-use osvm_model::{Generation, IsolationLevel, handover::Role};
+use osvm_model::{Generation, IsolationLevel, ResourceUse, handover::Role};
 
-use crate::{AdoptError, Process, Stats, WatchError};
+use crate::{AdoptError, Process, WatchError};
 
 /// Everything that an instance is started with.
 #[derive(Clone, Debug)]
@@ -93,7 +93,7 @@ pub trait Driver: Send + Sync {
     fn start(&self, spec: &StartSpec) -> Result<Process, StartError>;
 
     /// What an instance uses, by its process; none if it is gone.
-    fn stats(&self, pid: u32) -> Option<Stats>;
+    fn stats(&self, pid: u32) -> Option<ResourceUse>;
 
     /// Takes over an instance that an earlier control plane started; none if that very process is gone. Must be called within a
     /// tokio runtime.

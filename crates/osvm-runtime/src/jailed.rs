@@ -13,14 +13,14 @@ use std::{
     process::{Command, Stdio},
 };
 
-use osvm_jail::{Groups, Limits, Mount, Network, Spec, closure};
+use osvm_jail::{Groups, Limits, Mount, Network, Spec, closure, companion};
 use osvm_model::{
-    IsolationLevel,
+    IsolationLevel, ResourceUse,
     handover::{ENV_GENERATION, ENV_ROLE, ENV_STATE, ENV_VSOCK},
 };
 use rustix::process::{Resource, getrlimit};
 
-use crate::{Driver, Process, Refused, StartError, StartSpec, Stats, none};
+use crate::{Driver, Process, Refused, StartError, StartSpec, none};
 
 /// Where the program lies in the jail.
 const PROGRAM: &str = "/osvm/program";
@@ -50,7 +50,7 @@ impl Driver for Jailed {
     }
 
     fn start(&self, spec: &StartSpec) -> Result<Process, StartError> {
-        let jail = binary().ok_or_else(|| StartError::Missing { program: PathBuf::from("osvm-jail") })?;
+        let jail = companion("jail").ok_or_else(|| StartError::Missing { program: PathBuf::from("osvm-jail") })?;
         none::executable(&spec.program)?;
         let log = none::prepare(spec)?;
         let declared = declare(spec)?;
@@ -74,12 +74,11 @@ impl Driver for Jailed {
         Ok(Process::watch(child)?)
     }
 
-    fn stats(&self, pid: u32) -> Option<Stats> {
+    fn stats(&self, pid: u32) -> Option<ResourceUse> {
         let used = Groups::find().ok()?.used_by(pid)?;
-        let cpu_ms = used.cpu.map_or(0, |cpu| u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX));
-        Some(Stats {
-            cpu_ms,
-            memory_bytes: used.memory.unwrap_or(0),
+        Some(ResourceUse {
+            cpu_ms: used.cpu.map(|cpu| u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX)),
+            memory_bytes: used.memory,
             memory_peak_bytes: used.memory_peak,
             memory_limit_bytes: used.memory_limit,
             tasks: used.pids,
@@ -160,14 +159,6 @@ fn memory() -> u64 {
     total.map_or(MEMORY_FALLBACK, |kib| kib * 1024 / MEMORY_SHARE)
 }
 
-/// The jail's own program: beside this one, or beside the tests' folder, or in `PATH`.
-fn binary() -> Option<PathBuf> {
-    let own = std::env::current_exe().ok();
-    let beside = own.iter().flat_map(|own| own.ancestors().skip(1).take(2)).map(Path::to_owned);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    beside.chain(std::env::split_paths(&path)).map(|folder| folder.join("osvm-jail")).find(|file| file.is_file())
-}
-
 /// Makes a jail with nothing but `osvm-jail` itself in it: the whole sequence, so that a missing piece is known before it is needed.
 pub(crate) fn check() -> Result<(), Refused> {
     let refused = |reason: String, help: &str| Refused {
@@ -175,7 +166,7 @@ pub(crate) fn check() -> Result<(), Refused> {
         reason,
         help: format!("{help}; or choose `--isolation none` (weaker: an ordinary process, nothing isolates it)"),
     };
-    let Some(jail) = binary() else {
+    let Some(jail) = companion("jail") else {
         let reason = "there is no osvm-jail beside osvm or in PATH".to_owned();
         return Err(refused(reason, "build it: cargo build --release -p osvm-jail"));
     };

@@ -2,10 +2,10 @@
 
 use std::sync::OnceLock;
 
-use osvm_model::{IsolationLevel, IsolationRequest};
+use osvm_model::{IsolationLevel, IsolationRequest, ResourceUse};
 
 use crate::{
-    Driver, Stats,
+    Driver,
     jailed::{self, Jailed},
     none::Plain,
 };
@@ -82,7 +82,7 @@ pub fn driver(level: IsolationLevel) -> Result<&'static dyn Driver, Refused> {
 }
 
 /// What an instance of that level uses, by its process; none if it is gone.
-pub fn stats(level: IsolationLevel, pid: u32) -> Option<Stats> {
+pub fn stats(level: IsolationLevel, pid: u32) -> Option<ResourceUse> {
     match level {
         IsolationLevel::Process => Jailed.stats(pid),
         _ => Plain.stats(pid),

@@ -18,6 +18,6 @@ mod procfs;
 pub use artifact::ArtifactError;
 pub use driver::{Driver, StartError, StartSpec};
 pub use level::{Chosen, Refused, choose, driver, stats};
-pub use osvm_jail::{Piece, pieces};
+pub use osvm_jail::{Piece, companion, pieces};
 pub use process::{AdoptError, Exit, Process, WatchError};
-pub use procfs::{Stats, instances_under};
+pub use procfs::instances_under;

@@ -13,11 +13,11 @@ use std::{
 };
 
 use osvm_model::{
-    IsolationLevel,
+    IsolationLevel, ResourceUse,
     handover::{ENV_GENERATION, ENV_ROLE, ENV_STATE, ENV_VSOCK, Role},
 };
 
-use crate::{Driver, Process, StartError, StartSpec, Stats};
+use crate::{Driver, Process, StartError, StartSpec};
 
 /// How often a program is tried again that is still open for writing.
 const BUSY_TRIES: u32 = 50;
@@ -57,7 +57,7 @@ impl Driver for Plain {
         Ok(Process::watch(child)?)
     }
 
-    fn stats(&self, pid: u32) -> Option<Stats> {
+    fn stats(&self, pid: u32) -> Option<ResourceUse> {
         crate::procfs::stats(pid)
     }
 }

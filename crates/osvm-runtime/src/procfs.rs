@@ -2,34 +2,20 @@
 
 use std::{fs, path::Path};
 
-use osvm_model::handover::ENV_VSOCK;
+use osvm_model::{ResourceUse, handover::ENV_VSOCK};
 
 /// The unit of times in `/proc/PID/stat` is 1/100 s on every architecture (`USER_HZ`).
 const TICK_MS: u64 = 10;
 
-/// What an instance used so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// CPU time, in milliseconds.
-    pub cpu_ms: u64,
-    /// Memory, in bytes.
-    pub memory_bytes: u64,
-    /// The most memory at one time, in bytes, where the level counts it.
-    pub memory_peak_bytes: Option<u64>,
-    /// The most memory that it may use, in bytes, where the level keeps a limit.
-    pub memory_limit_bytes: Option<u64>,
-    /// Processes and threads, where the level counts them.
-    pub tasks: Option<u64>,
-    /// Processes that the kernel killed for memory, where the level counts them.
-    pub oom_kills: Option<u64>,
-}
-
 /// What the process uses, without its children; none if it is gone.
-pub(crate) fn stats(pid: u32) -> Option<Stats> {
+pub(crate) fn stats(pid: u32) -> Option<ResourceUse> {
     let stat = Stat::read(pid)?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let memory_bytes = resident_kib(&status).unwrap_or(0) * 1024;
-    Some(Stats { cpu_ms: stat.cpu_ticks * TICK_MS, memory_bytes, ..Stats::default() })
+    Some(ResourceUse {
+        cpu_ms: Some(stat.cpu_ticks * TICK_MS),
+        memory_bytes: Some(resident_kib(&status).unwrap_or(0) * 1024),
+        ..ResourceUse::default()
+    })
 }
 
 /// The processes, by id and start time, that were started as instances with their socket in that folder: those of this user that
@@ -104,6 +90,6 @@ mod tests {
     fn this_process_is_alive_and_uses_memory() {
         let pid = std::process::id();
         assert!(Stat::read(pid).unwrap().alive);
-        assert!(stats(pid).unwrap().memory_bytes > 0);
+        assert!(stats(pid).unwrap().memory_bytes.unwrap() > 0);
     }
 }

@@ -12,7 +12,7 @@ mod client;
 mod error;
 mod rpc;
 mod target;
-mod tls;
+pub mod tls;
 mod transport;
 pub mod url;
 

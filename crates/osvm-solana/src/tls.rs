@@ -18,7 +18,10 @@ const BUNDLES: [&str; 4] = [
 ];
 
 /// Opens TLS on `stream` to `host`. `SSL_CERT_FILE` names another file of trusted certificates.
-pub(crate) async fn connect(stream: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
+///
+/// # Errors
+/// That of the handshake, or that this machine has no certificates to trust.
+pub async fn connect(stream: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)

@@ -193,6 +193,11 @@ async fn instance_and_gateway_outlive_the_daemon_and_are_adopted() {
 
     // Adopted means watched: a death is noticed.
     kill(pid(&after));
+    until("another instance is ready", || async {
+        let ready = world.client.ready(&spec.name, PATIENCE).await;
+        ready.is_ok_and(|status| pid(&status) != pid(&after))
+    })
+    .await;
     assert_eq!(http(addr, "GET", "/count").await.unwrap().1, "2");
     // So is the gateway's, and it comes back on the same port.
     kill(gateway);
@@ -206,6 +211,7 @@ async fn instance_and_gateway_outlive_the_daemon_and_are_adopted() {
     let status = world.client.ready(&spec.name, PATIENCE).await.unwrap();
     world.kill_daemon().unwrap();
     kill(pid(&status));
+    until("the instance is gone", || async { !alive(pid(&status)) }).await;
     world.start_daemon().unwrap();
     assert_eq!(http(addr, "GET", "/count").await.unwrap().1, "3");
 }

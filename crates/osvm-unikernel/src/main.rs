@@ -15,8 +15,11 @@ use rustix::{
     io::Errno,
 };
 
+use osvm_model::parse_size;
 use osvm_unikernel::{End, Error, Report, Spec, image, run};
 
+/// The largest memory that a VM can be given, bytes.
+const MOST_MEMORY: u64 = 64 << 30;
 /// What a run answers whose program could not be started.
 const NOT_RUN: u8 = 125;
 /// What a run answers whose time was up, as timeout(1) does.
@@ -80,14 +83,8 @@ struct Run {
 }
 
 fn size(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.trim_end_matches('B').trim_end_matches('i') {
-        text if text.ends_with(['K', 'k']) => (&text[..text.len() - 1], 1 << 10),
-        text if text.ends_with(['M', 'm']) => (&text[..text.len() - 1], 1 << 20),
-        text if text.ends_with(['G', 'g']) => (&text[..text.len() - 1], 1 << 30),
-        text => (text, 1),
-    };
-    let number: u64 = digits.parse().map_err(|_| format!("{text} is no size; give one such as 512M"))?;
-    number.checked_mul(unit).filter(|bytes| *bytes <= 64 << 30).ok_or_else(|| format!("{text} is more than 64G"))
+    let bytes = parse_size(text).map_err(|error| error.to_string())?;
+    if bytes <= MOST_MEMORY { Ok(bytes) } else { Err(format!("{text} is more than 64G")) }
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {

@@ -1,19 +1,14 @@
 //! `osvm NAME`: becomes the program `osvm-NAME`, from beside this one or from `PATH`, as git and cargo do.
 
-use std::{
-    env,
-    ffi::{OsStr, OsString},
-    os::unix::{fs::PermissionsExt, process::CommandExt},
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{ffi::OsString, os::unix::process::CommandExt, path::Path, process::Command};
 
 use clap::CommandFactory;
+use osvm_runtime::companion;
 
 use crate::{cli::Cli, failure::Failure, output::Printer};
 
 /// Programs that come with osvm, for suggestions.
-const COMPANIONS: [&str; 4] = ["localnet", "mcp", "program", "run"];
+const COMPANIONS: [&str; 5] = ["audit", "localnet", "mcp", "program", "run"];
 /// A name this similar is worth a suggestion (Jaro-Winkler).
 const SIMILAR: f64 = 0.8;
 
@@ -22,7 +17,7 @@ pub(crate) fn run(words: &[OsString], state_dir: Option<&Path>, printer: &Printe
     let Some((name, rest)) = words.split_first() else { return Failure::usage("no command") };
     let shown = name.to_string_lossy();
     let plain = shown.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    let Some(program) = plain.then(|| find(name)).flatten() else {
+    let Some(program) = plain.then(|| companion(name)).flatten() else {
         let failure =
             Failure::usage(format!("no command {shown:?}, and no program osvm-{shown} beside osvm or in PATH"));
         return failure.help(match similar(&shown) {
@@ -41,19 +36,6 @@ pub(crate) fn run(words: &[OsString], state_dir: Option<&Path>, printer: &Printe
     }
     let error = command.exec();
     Failure::new(format!("cannot run {}", program.display())).because(&error)
-}
-
-/// The file of `osvm-NAME`.
-pub(crate) fn find(name: &OsStr) -> Option<PathBuf> {
-    let mut file = OsString::from("osvm-");
-    file.push(name);
-    let beside = env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned));
-    let path = env::var_os("PATH").unwrap_or_default();
-    beside.into_iter().chain(env::split_paths(&path)).map(|folder| folder.join(&file)).find(|file| is_program(file))
-}
-
-fn is_program(file: &Path) -> bool {
-    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 fn similar(name: &str) -> Option<String> {

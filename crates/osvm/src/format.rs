@@ -1,6 +1,8 @@
 //! Figures as people read and write them.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
+
+use osvm_model::number;
 
 /// `41 ms`, `2.4 s`, `900 us`.
 pub(crate) fn micros(us: u64) -> String {
@@ -9,19 +11,6 @@ pub(crate) fn micros(us: u64) -> String {
         1_000..10_000_000 => format!("{} ms", number((us + 500) / 1_000)),
         _ => format!("{}.{} s", us / 1_000_000, us % 1_000_000 / 100_000),
     }
-}
-
-/// `18,204`
-pub(crate) fn number(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// `41 MiB`
@@ -84,21 +73,6 @@ pub(crate) fn path(path: &Path) -> String {
     }
 }
 
-/// Reads `500ms`, `60s`, `5m`, `1h`.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| "write it as 500ms, 60s, 5m or 1h".to_owned())?;
-    let unit_ms = match &text[digits.len()..] {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "" => return Err(format!("which unit? Write {text}s for seconds")),
-        unit => return Err(format!("{unit:?} is no unit; use ms, s, m or h")),
-    };
-    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(|| "that is too long".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,9 +83,6 @@ mod tests {
         assert_eq!(micros(41_400), "41 ms");
         assert_eq!(micros(1_118_000), "1,118 ms");
         assert_eq!(micros(12_400_000), "12.4 s");
-        assert_eq!(number(18_204), "18,204");
-        assert_eq!(number(999), "999");
-        assert_eq!(number(1_000_000), "1,000,000");
         assert_eq!(bytes(41 << 20), "41 MiB");
         assert_eq!(bytes(3 << 29), "1.5 GiB");
         assert_eq!(age(240_000), "4 m");
@@ -124,15 +95,5 @@ mod tests {
         assert_eq!(utc(1_795_509_626_000), "2026-11-24 08:40:26.000Z");
         assert_eq!(utc(4_107_542_399_999), "2100-02-28 23:59:59.999Z");
         assert_eq!(utc(4_107_542_400_000), "2100-03-01 00:00:00.000Z");
-    }
-
-    #[test]
-    fn a_duration_has_a_unit() {
-        assert_eq!(parse_duration("500ms").unwrap(), Duration::from_millis(500));
-        assert_eq!(parse_duration("60s").unwrap(), Duration::from_secs(60));
-        assert_eq!(parse_duration("2m").unwrap(), Duration::from_secs(120));
-        for bad in ["", "60", "s", "-1s", "1.5s", "1d", "1 s", "99999999999999999999s", "9999999999999999999h"] {
-            assert!(parse_duration(bad).is_err(), "{bad:?} was taken");
-        }
     }
 }

@@ -33,17 +33,17 @@ fn instances(page: &mut Page, services: &[ServiceStatus]) {
     let families: [(&str, &str, &str, Figure); 8] = [
         ("osvm_instance_up", "gauge", "An instance whose process should be alive.", |_| Some(1.0)),
         ("osvm_instance_restarts", "gauge", "How often it was restarted.", |it| Some(f64::from(it.restarts))),
-        ("osvm_instance_cpu_seconds_total", "counter", "CPU time used.", |it| it.cpu_ms.map(|ms| ms as f64 / 1e3)),
-        ("osvm_instance_memory_bytes", "gauge", "Memory in use.", |it| it.memory_bytes.map(|bytes| bytes as f64)),
+        ("osvm_instance_cpu_seconds_total", "counter", "CPU time used.", |it| it.used.cpu_ms.map(|ms| ms as f64 / 1e3)),
+        ("osvm_instance_memory_bytes", "gauge", "Memory in use.", |it| it.used.memory_bytes.map(|bytes| bytes as f64)),
         ("osvm_instance_memory_peak_bytes", "gauge", "The most memory at one time, file pages included.", |it| {
-            it.memory_peak_bytes.map(|bytes| bytes as f64)
+            it.used.memory_peak_bytes.map(|bytes| bytes as f64)
         }),
         ("osvm_instance_memory_limit_bytes", "gauge", "The most memory that it may use.", |it| {
-            it.memory_limit_bytes.map(|bytes| bytes as f64)
+            it.used.memory_limit_bytes.map(|bytes| bytes as f64)
         }),
-        ("osvm_instance_tasks", "gauge", "Processes and threads.", |it| it.tasks.map(|tasks| tasks as f64)),
+        ("osvm_instance_tasks", "gauge", "Processes and threads.", |it| it.used.tasks.map(|tasks| tasks as f64)),
         ("osvm_instance_oom_kills_total", "counter", "Processes killed because the memory limit was reached.", |it| {
-            it.oom_kills.map(|kills| kills as f64)
+            it.used.oom_kills.map(|kills| kills as f64)
         }),
     ];
     for (name, kind, help, figure) in families {

@@ -1,6 +1,6 @@
 //! Instances, alive and ended.
 
-use osvm_model::{Generation, InstanceState, InstanceStatus, IsolationLevel, RevisionNumber, ServiceName};
+use osvm_model::{Generation, InstanceState, InstanceStatus, IsolationLevel, ResourceUse, RevisionNumber, ServiceName};
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Store, StoreError, as_word, now_ms, word};
@@ -48,12 +48,7 @@ impl InstanceRecord {
             pid: self.process.map(|(pid, _)| pid),
             started_unix_ms: self.started_ms,
             restarts: self.restarts,
-            cpu_ms: None,
-            memory_bytes: None,
-            memory_peak_bytes: None,
-            memory_limit_bytes: None,
-            tasks: None,
-            oom_kills: None,
+            used: ResourceUse::default(),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! `osvm doctor`: what this host can do, each line looked up just now.
 
 use std::{
-    ffi::OsStr,
     fs::{self, OpenOptions},
     net::{Ipv4Addr, TcpListener},
     os::unix::fs::FileExt,
@@ -14,7 +13,6 @@ use serde::Serialize;
 
 use crate::{
     cli::Context,
-    external,
     failure::{FAILED, Failure},
     format,
 };
@@ -143,7 +141,7 @@ fn levels() -> Vec<Finding> {
 
 fn program(name: &str, needed: bool) -> Finding {
     let file = format!("osvm-{name}");
-    match external::find(OsStr::new(name)) {
+    match osvm_runtime::companion(name) {
         Some(path) => finding(&file, Verdict::Yes, format::path(&path)),
         None => {
             let verdict = if needed { Verdict::Broken } else { Verdict::No };

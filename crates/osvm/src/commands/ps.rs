@@ -48,8 +48,8 @@ fn instance_row(instance: &InstanceStatus, now: u64) -> [String; 9] {
         state(instance),
         instance.pid.map_or_else(dash, |pid| pid.to_string()),
         // The average since the instance started.
-        instance.cpu_ms.map_or_else(dash, |cpu| format!("{} %", cpu * 100 / up.max(1))),
-        instance.memory_bytes.map_or_else(dash, format::bytes),
+        instance.used.cpu_ms.map_or_else(dash, |cpu| format!("{} %", cpu * 100 / up.max(1))),
+        instance.used.memory_bytes.map_or_else(dash, format::bytes),
         instance.restarts.to_string(),
         format::age(up),
     ]

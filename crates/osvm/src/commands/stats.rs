@@ -21,7 +21,7 @@ pub(crate) struct StatsArgs {
     /// Only this service
     name: Option<ServiceName>,
     /// Look again and again, this far apart, until Ctrl-C
-    #[arg(long, value_name = "TIME", value_parser = format::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = osvm_model::parse_duration)]
     every: Option<Duration>,
 }
 
@@ -57,8 +57,8 @@ pub(crate) async fn run(context: &Context, args: &StatsArgs) -> Result<(), Failu
 
 fn used(instance: &InstanceStatus, before: &[InstanceStatus], over: Duration) -> InstanceStats {
     let same = |other: &&InstanceStatus| other.name == instance.name && other.generation == instance.generation;
-    let cpu_before = before.iter().find(same).and_then(|before| before.cpu_ms);
-    let cpus = cpu_before.zip(instance.cpu_ms).map(|(before, now)| {
+    let cpu_before = before.iter().find(same).and_then(|before| before.used.cpu_ms);
+    let cpus = cpu_before.zip(instance.used.cpu_ms).map(|(before, now)| {
         let used = now.saturating_sub(before) as f64 / 1e3 / over.as_secs_f64();
         (used * 1e3).round() / 1e3
     });
@@ -82,11 +82,11 @@ fn row(stats: &InstanceStats) -> [String; 9] {
         instance.level.to_string(),
         instance.revision.to_string(),
         stats.cpus.map_or_else(dash, |cpus| format!("{:.0} %", cpus * 100.0)),
-        bytes(instance.memory_bytes),
-        bytes(instance.memory_limit_bytes),
-        bytes(instance.memory_peak_bytes),
-        instance.tasks.map_or_else(dash, |tasks| tasks.to_string()),
-        instance.oom_kills.map_or_else(dash, |kills| kills.to_string()),
+        bytes(instance.used.memory_bytes),
+        bytes(instance.used.memory_limit_bytes),
+        bytes(instance.used.memory_peak_bytes),
+        instance.used.tasks.map_or_else(dash, |tasks| tasks.to_string()),
+        instance.used.oom_kills.map_or_else(dash, |kills| kills.to_string()),
     ]
 }
 

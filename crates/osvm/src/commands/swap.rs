@@ -24,13 +24,13 @@ pub(crate) struct SwapArgs {
     #[arg(long, value_name = "PATH")]
     artifact: Option<PathBuf>,
     /// For the old instance to finish what is in flight [default: the service's, 60s]
-    #[arg(long, value_name = "TIME", value_parser = format::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = osvm_model::parse_duration)]
     drain_timeout: Option<Duration>,
     /// For the new instance to start and pass its checks [default: the service's, 30s]
-    #[arg(long, value_name = "TIME", value_parser = format::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = osvm_model::parse_duration)]
     health_timeout: Option<Duration>,
     /// How long the new instance is watched, with the old one ready to take over [default: the service's, 10s]
-    #[arg(long, value_name = "TIME", value_parser = format::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = osvm_model::parse_duration)]
     watch: Option<Duration>,
 }
 
@@ -152,7 +152,7 @@ fn tell(context: &Context, status: &RolloutStatus) -> Result<(), Failure> {
 /// What clients felt, as far as the gateway measured it.
 fn figures(status: &RolloutStatus) -> String {
     let waited = status.longest_wait_us.map(|us| format!("clients waited at most {}", format::micros(us)));
-    let failed = status.failed_requests.map(|n| format!("{} requests failed", format::number(n)));
+    let failed = status.failed_requests.map(|n| format!("{} requests failed", osvm_model::number(n)));
     let figures: Vec<_> = waited.into_iter().chain(failed).collect();
     if figures.is_empty() { String::new() } else { format!("; {}", figures.join(", ")) }
 }

@@ -213,7 +213,7 @@ fn tell(context: &Context, args: &LocalArgs, ready: &Ready) -> Result<(), Failur
     printer.labelled("node", &format!("{}  revision {}  {level}", ready.name, ready.revision))?;
     printer.labelled("rpc", &format!("{}        {}", ready.rpc_url, ready.ws_url))?;
     let state = format::path(&Paths::new(&context.state_dir).service(&args.name));
-    printer.labelled("ready", &format!("in {} ms   state {state}", format::number(ready.ready_ms)))?;
+    printer.labelled("ready", &format!("in {} ms   state {state}", osvm_model::number(ready.ready_ms)))?;
     let cluster = if args.port == defaults::RPC_PORT { "localhost" } else { &ready.rpc_url };
     let stop = if args.detach { format!("osvm stop {0}", ready.name) } else { "Ctrl-C stops".to_owned() };
     printer.labelled("try", &format!("solana -u {cluster} airdrop 2        osvm swap {}        {stop}", ready.name))

@@ -1,7 +1,6 @@
 //! The service that `osvm rpc local` declares.
 
 use std::{
-    ffi::OsStr,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -10,9 +9,10 @@ use osvm_model::{
     ListenerProtocol, PortSpec, RolloutPolicy, ServiceSpec, defaults::RPC_PORT, route::ReplayPolicy,
     service::HealthCheck,
 };
+use osvm_runtime::companion;
 
 use super::LocalArgs;
-use crate::{external, failure::Failure};
+use crate::failure::Failure;
 
 /// The port of JSON-RPC, by name.
 pub(super) const RPC: &str = "rpc";
@@ -58,7 +58,7 @@ const REFUSED: u8 = 3;
 fn artifact(named: Option<&Path>) -> Result<PathBuf, Failure> {
     match named {
         Some(path) => existing(path, "the node's program"),
-        None => external::find(OsStr::new("localnet")).ok_or_else(|| {
+        None => companion("localnet").ok_or_else(|| {
             Failure::new("no osvm-localnet beside osvm or in PATH")
                 .help("build it: cargo build --release -p osvm-localnet; or name it: --artifact PATH")
         }),
