@@ -15,12 +15,13 @@ use crate::{
 };
 
 /// Which crates of the house a crate may import. A crate that is not here may not exist.
-const MAY_IMPORT: [(&str, &[&str]); 18] = [
+const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("osvm-model", &[]),
     ("osvm-vsock", &["osvm-model"]),
     ("osvm-jail", &[]),
     ("osvm-unikernel", &["osvm-model"]),
     ("osvm-run", &["osvm-model", "osvm-jail"]),
+    ("osvm-mcp", &["osvm-model", "osvm-jail"]),
     ("osvm-runtime", &["osvm-model", "osvm-vsock", "osvm-jail"]),
     ("osvm-gateway", &["osvm-model", "osvm-vsock"]),
     ("osvm-control", &["osvm-model", "osvm-vsock", "osvm-runtime"]),

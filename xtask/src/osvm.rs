@@ -4,9 +4,9 @@ use std::{os::unix::process::CommandExt, process::Command};
 
 use crate::sh::{self, Result};
 
-/// The packages whose binaries `osvm rpc local`, `osvm program` and `osvm run` need. Not the workspace: that would double the build.
-pub(crate) const PACKAGES: [&str; 6] =
-    ["osvm", "osvm-jail", "osvm-localnet", "osvm-program", "osvm-run", "osvm-unikernel"];
+/// The packages whose binaries `osvm rpc local`, `osvm program`, `osvm mcp` and `osvm run` need. Not the workspace: that would double the build.
+pub(crate) const PACKAGES: [&str; 7] =
+    ["osvm", "osvm-jail", "osvm-localnet", "osvm-mcp", "osvm-program", "osvm-run", "osvm-unikernel"];
 /// What `osvm audit` needs. It does without the node, whose first build takes longest.
 const AUDIT: [&str; 2] = ["osvm", "osvm-audit-cli"];
 

@@ -8,7 +8,7 @@ use osvm_runtime::companion;
 use crate::{cli::Cli, failure::Failure, output::Printer};
 
 /// Programs that come with osvm, for suggestions.
-const COMPANIONS: [&str; 4] = ["audit", "localnet", "program", "run"];
+const COMPANIONS: [&str; 5] = ["audit", "localnet", "mcp", "program", "run"];
 /// A name this similar is worth a suggestion (Jaro-Winkler).
 const SIMILAR: f64 = 0.8;
 
