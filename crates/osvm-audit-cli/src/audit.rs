@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use osvm_audit::{Finding, Location, NotAnalysed, Options, Program, Report, Session, Severity};
+use osvm_audit::{Finding, Location, NotAnalysed, Options, Program, Report, Severity};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -198,21 +198,28 @@ impl Setup {
     }
 }
 
-/// Makes one audit.
-pub(crate) fn run(setup: &Setup) -> Result<Audit, Failure> {
-    again(setup, &mut Session::new())
+/// What one audit leaves for the next.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    engine: osvm_audit::Session,
+    host: host::Seen,
 }
 
-/// Makes an audit of many: what did not change is not parsed again.
+/// Makes one audit.
+pub(crate) fn run(setup: &Setup) -> Result<Audit, Failure> {
+    again(setup, &mut Session::default())
+}
+
+/// Makes an audit of many: what did not change is not looked at again.
 pub(crate) fn again(setup: &Setup, session: &mut Session) -> Result<Audit, Failure> {
     let begin = Instant::now();
     let only_known = setup.only.iter().find(|id| crate::rules::find(id).is_none());
     if let Some(unknown) = only_known {
         return Err(Failure::new(format!("there is no rule {unknown}")).help("all rules: osvm audit rules"));
     }
-    let mut report = engine(setup, session)?;
+    let mut report = engine(setup, &mut session.engine)?;
     let folder = setup.folder();
-    let host = host::check(&setup.root, &report.programs, setup.db.as_deref())?;
+    let host = host::check(&setup.root, &report.programs, setup.db.as_deref(), &session.host)?;
     let wanted =
         |finding: &Finding| setup.only.is_empty() || setup.only.iter().any(|id| id.eq_ignore_ascii_case(finding.rule));
     report.findings.extend(host.findings.into_iter().filter(wanted));
@@ -220,7 +227,7 @@ pub(crate) fn again(setup: &Setup, session: &mut Session) -> Result<Audit, Failu
     sift(setup, report, host.dependencies, folder, begin)
 }
 
-fn engine(setup: &Setup, session: &mut Session) -> Result<Report, Failure> {
+fn engine(setup: &Setup, session: &mut osvm_audit::Session) -> Result<Report, Failure> {
     let mut only: Vec<String> = setup.only.iter().filter(|id| osvm_audit::rule(id).is_some()).cloned().collect();
     let none = only.is_empty() && !setup.only.is_empty();
     if none {

@@ -3,22 +3,27 @@
 use std::{
     collections::{BTreeMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     thread,
 };
 
 use crate::{
     Error, Finding, Location, NotAnalysed, Options, Program, Report, Span, Suppressed, detect,
     index::Index,
-    interp::{Framework, Run, run_package},
-    model::{View, Whole},
+    interp::{Framework, Ran, Run, enter, run_package},
+    memo::{Entry, Memo},
+    model::View,
     source::{self, Cache, Package, Sources},
+    whole::Whole,
 };
 
-/// An audit that remembers the files it read, so that the next one parses only what changed.
+/// An audit that remembers the files it read and the handlers it followed, so that the next one looks only at what changed
+/// and at what leads there.
 #[derive(Debug, Default)]
 pub struct Session {
     cache: Cache,
+    memo: Memo,
+    runs: usize,
 }
 
 impl Session {
@@ -26,6 +31,12 @@ impl Session {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How many handlers and other beginnings the last audit followed; the others were remembered.
+    #[must_use]
+    pub const fn runs(&self) -> usize {
+        self.runs
     }
 
     /// As [`analyse()`](crate::analyse()).
@@ -37,18 +48,33 @@ impl Session {
             return Err(Error::NoSuchRule { rule: unknown.clone() });
         }
         let sources = source::read(options, &mut self.cache)?;
-        report(&sources, options)
+        self.memo.turn_to(&sources, &options.only);
+        let (report, runs) = report(&sources, options, &mut self.memo)?;
+        self.runs = runs;
+        Ok(report)
     }
+}
+
+/// Audits one text as if it were a crate's only file.
+///
+/// # Errors
+/// [`Error::Thread`] if the system gives no thread.
+pub fn analyse_text(text: &str) -> Result<Report, Error> {
+    let sources = source::of_text(text)?;
+    Ok(report(&sources, &Options::new(""), &mut Memo::default())?.0)
 }
 
 #[derive(Default)]
 struct Made {
-    findings: Vec<Finding>,
+    /// How many handlers and other beginnings were followed.
+    runs: usize,
+    findings: Vec<Arc<Finding>>,
+    entries: Vec<(u64, Arc<Entry>)>,
     programs: Vec<Program>,
     not_analysed: Vec<NotAnalysed>,
 }
 
-fn report(sources: &Sources, options: &Options) -> Result<Report, Error> {
+fn report(sources: &Sources, options: &Options, memo: &mut Memo) -> Result<(Report, usize), Error> {
     let mut report = Report { files: sources.files.len(), ..Report::default() };
     for file in &sources.files {
         report.lines += file.lines;
@@ -65,7 +91,9 @@ fn report(sources: &Sources, options: &Options) -> Result<Report, Error> {
             }
         }
     }
-    let made = packages(sources, options)?;
+    let made = packages(sources, options, memo)?;
+    let runs = made.runs;
+    memo.keep(made.entries);
     report.programs = made.programs;
     report.not_analysed.extend(made.not_analysed);
     let mut findings = made.findings;
@@ -79,8 +107,7 @@ fn report(sources: &Sources, options: &Options) -> Result<Report, Error> {
         ))
     });
     // One mistake in a helper is met once for each handler that calls it.
-    let mut seen = HashSet::new();
-    findings.retain(|finding| seen.insert((finding.rule, finding.location.clone())));
+    findings.dedup_by(|later, first| later.rule == first.rule && later.location == first.location);
     let allows: BTreeMap<&str, &[source::Allow]> = sources
         .files
         .iter()
@@ -88,6 +115,7 @@ fn report(sources: &Sources, options: &Options) -> Result<Report, Error> {
         .map(|file| (file.name.as_str(), file.allows.as_slice()))
         .collect();
     for finding in findings {
+        let finding = Arc::unwrap_or_clone(finding);
         let line = finding.location.span.line;
         let allow = allows.get(finding.location.file.as_str()).and_then(|allows| {
             allows.iter().find(|allow| allow.covers == line && allow.rule.eq_ignore_ascii_case(finding.rule))
@@ -102,11 +130,11 @@ fn report(sources: &Sources, options: &Options) -> Result<Report, Error> {
             None => report.findings.push(finding),
         }
     }
-    Ok(report)
+    Ok((report, runs))
 }
 
 /// Runs all packages, each on one of the threads, on stacks that hold the deepest expression.
-fn packages(sources: &Sources, options: &Options) -> Result<Made, Error> {
+fn packages(sources: &Sources, options: &Options, memo: &Memo) -> Result<Made, Error> {
     let index = Index::new(sources);
     let next = Mutex::new(sources.packages.iter());
     let all = Mutex::new(Vec::new());
@@ -118,7 +146,7 @@ fn packages(sources: &Sources, options: &Options) -> Result<Made, Error> {
                 loop {
                     let package = next.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
                     let Some(package) = package else { return };
-                    let made = catch_unwind(AssertUnwindSafe(|| one(sources, package, &index, options)));
+                    let made = catch_unwind(AssertUnwindSafe(|| one(sources, package, &index, options, memo)));
                     let made = made.unwrap_or_else(|_| Made {
                         not_analysed: vec![NotAnalysed {
                             file: package.manifest.dir.clone(),
@@ -140,7 +168,9 @@ fn packages(sources: &Sources, options: &Options) -> Result<Made, Error> {
     })?;
     let mut whole = Made::default();
     for made in all.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        whole.runs += made.runs;
         whole.findings.extend(made.findings);
+        whole.entries.extend(made.entries);
         whole.programs.extend(made.programs);
         whole.not_analysed.extend(made.not_analysed);
     }
@@ -149,8 +179,8 @@ fn packages(sources: &Sources, options: &Options) -> Result<Made, Error> {
     Ok(whole)
 }
 
-fn one(sources: &Sources, package: &Package, index: &Index<'_>, options: &Options) -> Made {
-    let runs = run_package(sources, package, index);
+fn one(sources: &Sources, package: &Package, index: &Index<'_>, options: &Options, memo: &Memo) -> Made {
+    let all = run_package(sources, package, index, memo);
     let mut whole = Whole { overflow_checks: package.manifest.overflow_checks, ..Whole::default() };
     for file in &package.files {
         let Some(Ok(unit)) = sources.files.get(*file).map(|file| file.unit.as_ref()) else { continue };
@@ -165,23 +195,52 @@ fn one(sources: &Sources, package: &Package, index: &Index<'_>, options: &Option
             }
         }
     }
-    for run in &runs {
-        whole.learn(run);
+    let mut learnt = Vec::with_capacity(all.len());
+    for ran in &all {
+        let mut of_run = Whole::default();
+        match ran {
+            Ran::Now(_, run) => of_run.learn(run),
+            Ran::Before(_, _, entry) => of_run.merge(&entry.learnt),
+        }
+        whole.merge(&of_run);
+        learnt.push(of_run);
     }
     let mut made = Made::default();
     let mut handlers = Vec::new();
     let mut framework = None;
-    for run in &runs {
+    for (ran, learnt) in all.into_iter().zip(learnt) {
+        let (id, run) = match ran {
+            Ran::Before(root, with, entry) if entry.holds(&whole) => {
+                let id = root.id(index, with);
+                take(id, entry, &mut made, &mut handlers, &mut framework);
+                continue;
+            }
+            Ran::Before(root, with, _) => (root.id(index, with), Box::new(enter(index, root, with))),
+            Ran::Now(id, run) => (id, run),
+        };
+        made.runs += 1;
         if run.exhausted {
             let group = &run.groups[0];
-            let file = index.names.get(group.file).copied().unwrap_or("").to_owned();
+            let file = run.index.name(group.file).to_owned();
             let reason = format!("`{}` has more paths than are followed; what lies behind is left out", group.name);
             made.not_analysed.push(NotAnalysed { file, reason, line: Some(group.span.line) });
         }
-        if run.framework != Framework::Plain {
-            framework.get_or_insert(run.framework);
+        let (mut findings, mut named) = (Vec::new(), Vec::new());
+        look(&run, &whole, options, &mut findings, &mut named);
+        let entry = Entry {
+            asked: run.index.asked(),
+            framework: run.framework,
+            followed: run.followed.iter().map(|(_, id)| *id).collect(),
+            learnt,
+            heard: run.index.heard(),
+            findings: findings.into_iter().map(Arc::new).collect(),
+            handlers: named,
+        };
+        take(id, Arc::new(entry), &mut made, &mut handlers, &mut framework);
+        if run.exhausted {
+            // The next one may get further.
+            made.entries.pop();
         }
-        look(run, &whole, options, &mut made.findings, &mut handlers);
     }
     if let Some(framework) = framework {
         handlers.sort();
@@ -196,6 +255,16 @@ fn one(sources: &Sources, package: &Package, index: &Index<'_>, options: &Option
         made.programs.push(program);
     }
     made
+}
+
+/// What one root says goes into what the package says.
+fn take(id: u64, entry: Arc<Entry>, made: &mut Made, handlers: &mut Vec<String>, framework: &mut Option<Framework>) {
+    if entry.framework != Framework::Plain {
+        framework.get_or_insert(entry.framework);
+    }
+    handlers.extend(entry.handlers.iter().cloned());
+    made.findings.extend(entry.findings.iter().cloned());
+    made.entries.push((id, entry));
 }
 
 fn look(run: &Run<'_>, whole: &Whole, options: &Options, findings: &mut Vec<Finding>, handlers: &mut Vec<String>) {

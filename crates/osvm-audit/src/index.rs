@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use crate::{
+    fingerprint::{Quick, Ready, print},
     source::Sources,
     syntax::{Enum, Expr, Function, Name, Struct},
 };
@@ -16,14 +17,16 @@ pub(crate) type At = (usize, usize);
 /// Item macros that declare functions, as `entrypoint!(process)` does for none of ours.
 #[derive(Debug, Default)]
 pub(crate) struct Index<'a> {
-    pub(crate) functions: HashMap<&'a str, Vec<(At, &'a Function)>>,
-    structs: HashMap<&'a str, Vec<(usize, &'a Struct)>>,
-    enums: HashMap<&'a str, Vec<(usize, &'a Enum)>>,
-    consts: HashMap<&'a str, Vec<(usize, &'a Expr)>>,
-    impls: HashMap<&'a str, Vec<&'a Name>>,
-    package_of: HashMap<usize, usize>,
+    pub(crate) functions: HashMap<&'a str, Vec<(At, &'a Function)>, Quick>,
+    structs: HashMap<&'a str, Vec<(usize, &'a Struct)>, Quick>,
+    enums: HashMap<&'a str, Vec<(usize, &'a Enum)>, Quick>,
+    consts: HashMap<&'a str, Vec<(usize, &'a Expr)>, Quick>,
+    impls: HashMap<&'a str, Vec<&'a Name>, Quick>,
+    package_of: HashMap<usize, usize, Quick>,
     pub(crate) names: Vec<&'a str>,
-    uses: HashMap<(usize, &'a str), &'a [Name]>,
+    uses: HashMap<(usize, &'a str), &'a [Name], Quick>,
+    /// Functions by what tells them from all others.
+    at: HashMap<u64, At, Ready>,
 }
 
 impl<'a> Index<'a> {
@@ -42,6 +45,7 @@ impl<'a> Index<'a> {
             }
             for (at, function) in unit.functions.iter().enumerate() {
                 index.functions.entry(&function.name).or_default().push(((file, at), function));
+                index.at.insert(print(&(&source.name, function.print)), (file, at));
             }
             for (name, path) in &unit.uses {
                 index.uses.insert((file, name), path);
@@ -60,6 +64,16 @@ impl<'a> Index<'a> {
             }
         }
         index
+    }
+
+    /// What tells a function from all others.
+    pub(crate) fn id(&self, file: usize, function: &Function) -> u64 {
+        print(&(self.names.get(file).copied().unwrap_or(""), function.print))
+    }
+
+    /// Where the function with this id is now.
+    pub(crate) fn of_id(&self, id: u64) -> Option<At> {
+        self.at.get(&id).copied()
     }
 
     fn pick<T: Copy>(&self, from: usize, found: &[(usize, T)]) -> Option<T> {
@@ -161,11 +175,6 @@ impl<'a> Index<'a> {
             return None;
         }
         self.pick(from, &fitting)
-    }
-
-    /// A method that a trait of the sources gives to foreign types.
-    pub(crate) fn extension(&self, from: usize, name: &str) -> Option<(At, &'a Function)> {
-        self.method(from, None, name)
     }
 }
 

@@ -8,20 +8,25 @@
 mod analyse;
 mod detect;
 mod error;
+mod fingerprint;
 mod index;
 mod interp;
+mod lookup;
+mod memo;
 mod model;
 mod report;
 mod rule;
 mod source;
 mod syntax;
+mod whole;
 
-pub use analyse::Session;
+pub use analyse::{Session, analyse_text};
 pub use error::Error;
 pub use report::{
     Confidence, Edit, Finding, Location, NotAnalysed, Options, Program, Report, Severity, Span, Step, Suppressed,
 };
 pub use rule::Rule;
+pub use source::Stamp;
 
 /// All rules, sorted by id.
 #[must_use]

@@ -1,64 +1,16 @@
 //! What detectors ask: which accounts a handler has, what it does with them, and what is known when it does.
 
-use std::collections::HashSet;
-
 use crate::{
     Confidence, Finding, Location, Rule, Severity, Span, Step,
     interp::{Account, Action, Event, Fact, Framework, Lamports, Node, Prop, Run, V, Wrapper},
     syntax::{BinOp, Lit, Name},
+    whole::{Ask, Whole},
 };
-
-/// What is known over all handlers of a package.
-#[derive(Debug, Default)]
-pub(crate) struct Whole {
-    /// Fields that some handler fills with a canonical bump: (type, field).
-    pub(crate) canonical: HashSet<(Name, Name)>,
-    /// Some handler looks for the mark of a closed account.
-    pub(crate) closed_checked: bool,
-    /// Types that are stored in accounts.
-    pub(crate) stored: HashSet<Name>,
-    pub(crate) overflow_checks: bool,
-}
-
-impl Whole {
-    pub(crate) fn learn(&mut self, run: &Run<'_>) {
-        for event in &run.events {
-            match &event.action {
-                Action::WriteField { ty, field, value, .. }
-                    if run.arena.any(*value, &|node| matches!(node, Node::Bump(_))) =>
-                {
-                    self.canonical.insert((ty.clone(), field.clone()));
-                }
-                Action::WriteData { value: Some(value), .. } => {
-                    if let Node::Struct(path, fields) = run.arena.get(*value) {
-                        let Some(ty) = path.last() else { continue };
-                        self.stored.insert(ty.clone());
-                        for (field, value) in fields {
-                            if run.arena.any(*value, &|node| matches!(node, Node::Bump(_))) {
-                                self.canonical.insert((ty.clone(), field.clone()));
-                            }
-                        }
-                    }
-                }
-                Action::Deserialize { ty, .. } => {
-                    self.stored.insert(ty.clone());
-                }
-                _ => {}
-            }
-            self.closed_checked |= event.facts.iter().any(|(v, _)| run.arena.any(*v, &is_closed_mark));
-        }
-    }
-}
-
-/// Anchor's mark of a closed account.
-pub(crate) fn is_closed_mark(node: &Node) -> bool {
-    matches!(node, Node::Path(path) if path.last().is_some_and(|last| &**last == "CLOSED_ACCOUNT_DISCRIMINATOR"))
-}
 
 /// One handler as detectors see it.
 pub(crate) struct View<'r, 'a> {
     pub(crate) run: &'r Run<'a>,
-    pub(crate) whole: &'r Whole,
+    whole: &'r Whole,
     pub(crate) group: u32,
     pub(crate) events: Vec<&'r Event>,
     pub(crate) accounts: Vec<u32>,
@@ -77,6 +29,13 @@ impl<'r, 'a> View<'r, 'a> {
             .filter(|account| run.accounts.get(*account as usize).is_some_and(|account| line.contains(&account.group)))
             .collect();
         Self { run, whole, group, events, accounts }
+    }
+
+    /// Asks about the whole package.
+    pub(crate) fn knows(&self, ask: Ask) -> bool {
+        let answer = self.whole.answer(&ask);
+        self.run.index.hear(ask, answer);
+        answer
     }
 
     pub(crate) fn handler(&self) -> &str {
@@ -395,7 +354,7 @@ impl<'r, 'a> View<'r, 'a> {
             | Action::WriteData { account: have, .. }
             | Action::Close { account: have, .. }
             | Action::Assign { account: have, .. }
-            | Action::Realloc { account: have } => *have == account,
+            | Action::Realloc { account: have, .. } => *have == account,
             Action::Lamports { account: have, change, .. } => *have == account && *change != Lamports::Credited,
             Action::Deserialize { account: have, how, .. } => *have == account && how.contains("mut"),
             _ => false,
@@ -439,7 +398,7 @@ impl<'r, 'a> View<'r, 'a> {
     }
 
     pub(crate) fn location(&self, file: usize, span: Span) -> Location {
-        Location { file: self.run.index.names.get(file).copied().unwrap_or("").to_owned(), span }
+        Location { file: self.run.index.name(file).to_owned(), span }
     }
 
     pub(crate) fn step(&self, file: usize, span: Span, note: impl Into<String>) -> Step {

@@ -165,6 +165,119 @@ fn a_session_parses_again_only_what_changed_and_says_the_same() {
     assert_eq!(rules_of(&session.analyse(&shown).unwrap()), rules_of(&first));
 }
 
+/// A package whose handlers lean on one another: helpers, constants, a stored bump, a trait, imports.
+const LEANING: [(&str, &str); 4] = [
+    (
+        "src/lib.rs",
+        "use anchor_lang::prelude::*;\nuse crate::checks::Checks;\nmod checks;\nmod state;\nuse state::*;\n\
+         #[program]\npub mod p {\n    use super::*;\n\
+         \x20   pub fn open(ctx: Context<Open>) -> Result<()> {\n        ctx.accounts.book.bump = ctx.bumps.book;\n        Ok(())\n    }\n\
+         \x20   pub fn take(ctx: Context<Take>, amount: u64) -> Result<()> {\n        ctx.accounts.owner.must_sign()?;\n\
+         \x20       crate::checks::owned(&ctx.accounts.purse, &ID)?;\n\
+         \x20       require!(amount < LIMIT, Refused::TooMuch);\n\
+         \x20       **ctx.accounts.purse.try_borrow_mut_lamports()? -= amount;\n        Ok(())\n    }\n}\n",
+    ),
+    (
+        "src/accounts.rs",
+        "use anchor_lang::prelude::*;\n#[derive(Accounts)]\npub struct Open<'info> {\n\
+         \x20   #[account(init, payer = owner, space = 8 + 48, seeds = [owner.key().as_ref()], bump)]\n\
+         \x20   pub book: Account<'info, Book>,\n    #[account(mut)]\n    pub owner: Signer<'info>,\n\
+         \x20   pub system_program: Program<'info, System>,\n}\n#[derive(Accounts)]\npub struct Take<'info> {\n\
+         \x20   #[account(has_one = owner, seeds = [owner.key().as_ref()], bump = book.bump)]\n    pub book: Account<'info, Book>,\n\
+         \x20   /// CHECK: by hand\n    #[account(mut)]\n    pub purse: UncheckedAccount<'info>,\n\
+         \x20   /// CHECK: by hand\n    pub owner: UncheckedAccount<'info>,\n}\n",
+    ),
+    (
+        "src/checks.rs",
+        "use anchor_lang::prelude::*;\npub trait Checks { fn must_sign(&self) -> Result<()>; }\n\
+         impl Checks for UncheckedAccount<'_> { fn must_sign(&self) -> Result<()> {\n\
+         if !self.is_signer { return Err(ProgramError::MissingRequiredSignature.into()) } Ok(()) } }\n\
+         pub fn owned(account: &UncheckedAccount, by: &Pubkey) -> Result<()> {\n\
+         require_keys_eq!(*account.owner, *by);\n Ok(()) }\n",
+    ),
+    (
+        "src/state.rs",
+        "use anchor_lang::prelude::*;\npub const LIMIT: u64 = 10;\n#[account]\npub struct Book {\n    pub owner: Pubkey,\n    pub bump: u8,\n}\n",
+    ),
+];
+
+#[test]
+fn a_session_follows_again_only_what_leads_to_a_change_and_says_the_same() {
+    let dir = crate_with(&LEANING);
+    fs::write(dir.path().join("Cargo.toml"), MANIFEST).unwrap();
+    for number in 0..20 {
+        let alone = format!("pub fn alone_{number}(a: u64) -> u64 {{ a / 2 }}\n");
+        fs::write(dir.path().join(format!("src/alone_{number}.rs")), alone).unwrap();
+    }
+    let options = Options::new(dir.path());
+    let mut session = Session::new();
+    session.analyse(&options).unwrap();
+    let all = session.runs();
+    assert!(all >= 22, "handlers and what no handler calls: {all}");
+    session.analyse(&options).unwrap();
+    assert_eq!(session.runs(), 0, "nothing changed");
+    // Each edit with the most that it may set going.
+    let edits: [(&str, &str, &str, usize); 9] = [
+        ("src/alone_3.rs", "a / 2", "a / 3", 1),
+        ("src/checks.rs", "if !self.is_signer", "if self.is_signer && !self.is_signer", 3),
+        ("src/checks.rs", "require_keys_eq!(*account.owner, *by);", "", 3),
+        ("src/state.rs", "LIMIT: u64 = 10", "LIMIT: u64 = 11", 3),
+        ("src/accounts.rs", "has_one = owner, ", "", 3),
+        ("src/accounts.rs", "pub owner: Signer<'info>", "/// CHECK: none\n    pub owner: UncheckedAccount<'info>", 3),
+        // No handler stores the canonical bump any more: whoever asked for that is followed again.
+        ("src/lib.rs", "ctx.accounts.book.bump = ctx.bumps.book;", "", 3),
+        // A second method of that name: neither is followed.
+        ("src/alone_4.rs", "pub fn", "impl X { fn must_sign(&self) {} }\npub fn", 4),
+        ("src/lib.rs", "use crate::checks::Checks;\n", "\n\n", 3),
+    ];
+    let mut differed = 0;
+    let mut before = audit(dir.path());
+    for (file, old, new, most) in edits {
+        let path = dir.path().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(old), "{file} holds {old}");
+        fs::write(&path, text.replace(old, new)).unwrap();
+        let remembered = session.analyse(&options).unwrap();
+        assert!(session.runs() <= most, "{file}, {old}: {} of {all} were run, not {most}", session.runs());
+        let fresh = audit(dir.path());
+        assert_eq!(remembered, fresh, "{file}, {old}");
+        differed += usize::from(fresh.findings != before.findings);
+        before = fresh;
+    }
+    assert!(differed >= 3, "the edits decide something: {differed}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whatever lines are taken out one after the other, what is remembered never shows.
+    #[test]
+    fn a_session_says_what_a_fresh_audit_says(cuts in proptest::collection::vec((0_usize..4, 0_usize..60, any::<bool>()), 1..6)) {
+        let dir = crate_with(&LEANING);
+        fs::write(dir.path().join("Cargo.toml"), MANIFEST).unwrap();
+        let options = Options::new(dir.path());
+        let mut session = Session::new();
+        session.analyse(&options).unwrap();
+        for (file, line, doubled) in cuts {
+            let path = dir.path().join(LEANING[file].0);
+            let text = fs::read_to_string(&path).unwrap();
+            let mut lines: Vec<&str> = text.lines().collect();
+            let line = line % lines.len().max(1);
+            if doubled { lines.insert(line, lines[line]); } else { lines.remove(line); }
+            fs::write(&path, lines.join("\n") + "\n").unwrap();
+            prop_assert_eq!(session.analyse(&options).unwrap(), audit(dir.path()));
+        }
+    }
+}
+
+#[test]
+fn a_text_alone_is_audited_like_a_file() {
+    let bad = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/OSVM-060/bad.rs")).unwrap();
+    let report = osvm_audit::analyse_text(&bad).unwrap();
+    assert!(rules_of(&report).contains(&"OSVM-060"));
+    assert_eq!(osvm_audit::analyse_text("fn (").unwrap().not_analysed.len(), 1);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

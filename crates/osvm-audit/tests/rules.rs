@@ -42,6 +42,39 @@ fn each_rule_tells_the_mistake_from_its_fix() {
     assert_eq!(covered, all, "each rule has its fixtures");
 }
 
+/// What an edit makes of a text.
+fn edited(text: &str, edit: &osvm_audit::Edit) -> String {
+    let at = |line: u32, column: u32| {
+        let before: usize = text.split_inclusive('\n').take(line as usize - 1).map(str::len).sum();
+        let within = text[before..].char_indices().nth(column as usize - 1).map_or(text.len() - before, |(at, _)| at);
+        before + within
+    };
+    let span = edit.location.span;
+    let (from, to) = (at(span.line, span.column), at(span.end_line, span.end_column));
+    format!("{}{}{}", &text[..from], edit.replacement, &text[to..])
+}
+
+#[test]
+fn each_mechanical_change_mends_its_finding_and_wakes_no_other() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let mut mended = BTreeSet::new();
+    for dir in fs::read_dir(fixtures).unwrap() {
+        for file in fs::read_dir(dir.unwrap().path()).unwrap() {
+            let text = fs::read_to_string(file.unwrap().path()).unwrap();
+            let before = osvm_audit::analyse_text(&text).unwrap();
+            for finding in &before.findings {
+                let Some(edit) = &finding.edit else { continue };
+                let after = osvm_audit::analyse_text(&edited(&text, edit)).unwrap();
+                assert_eq!(after.not_analysed, []);
+                assert!(of(&after, finding.rule).len() < of(&before, finding.rule).len(), "{edit:?}");
+                assert!(after.findings.len() < before.findings.len(), "{edit:?} wakes {:?}", after.findings);
+                mended.insert(finding.rule);
+            }
+        }
+    }
+    assert_eq!(mended.into_iter().collect::<Vec<_>>(), ["OSVM-014", "OSVM-015", "OSVM-020", "OSVM-036"]);
+}
+
 #[test]
 fn each_finding_shows_its_evidence_in_the_file() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/OSVM-001/bad_native.rs");

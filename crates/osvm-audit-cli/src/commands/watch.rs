@@ -9,11 +9,9 @@ use std::{
 
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 
-use osvm_audit::Session;
-
 use super::audit::format;
 use crate::{
-    audit::{self, Setup},
+    audit::{self, Session, Setup},
     cli::AuditArgs,
     config,
     failure::Failure,
@@ -30,7 +28,7 @@ pub(crate) fn run(args: &AuditArgs) -> Result<u8, Failure> {
     let mut watcher = notify::recommended_watcher(sender).map_err(cannot)?;
     let folder = Setup::bare(&args.path).folder();
     watch(&mut watcher, &folder).map_err(cannot)?;
-    let mut session = Session::new();
+    let mut session = Session::default();
     loop {
         // The settings and the baseline are read anew each time: they are among what changes.
         match Setup::new(args).and_then(|setup| audit::again(&setup, &mut session)) {

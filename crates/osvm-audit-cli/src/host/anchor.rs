@@ -27,7 +27,7 @@ pub(crate) const PROGRAM_ID: Rule = Rule {
 };
 
 /// Compares each program that an `Anchor.toml` names.
-pub(crate) fn program_ids(tree: &Tree, manifests: &[Manifest], host: &mut Host) {
+pub(crate) fn program_ids(tree: &Tree<'_>, manifests: &[Manifest], host: &mut Host) {
     for file in tree.named("Anchor.toml") {
         let text = match tree.text(file).and_then(|text| table::parse(&text).map(|_| ()).map(|()| text)) {
             Ok(text) => text,
@@ -58,7 +58,7 @@ pub(crate) fn program_ids(tree: &Tree, manifests: &[Manifest], host: &mut Host) 
 
 /// The one id that the sources of the crate `name` declare.
 fn declared(
-    tree: &Tree,
+    tree: &Tree<'_>,
     manifests: &[Manifest],
     below: &str,
     name: &str,

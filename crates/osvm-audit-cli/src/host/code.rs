@@ -43,7 +43,7 @@ pub(crate) const UNSAFE: Rule = Rule {
 const NETWORK: [&str; 6] = ["TcpStream", "UdpSocket", "reqwest", "ureq", "curl", "isahc"];
 
 /// Looks at `build.rs`, or at what the manifest names instead.
-pub(crate) fn build_scripts(tree: &Tree, manifests: &[Manifest], host: &mut Host) {
+pub(crate) fn build_scripts(tree: &Tree<'_>, manifests: &[Manifest], host: &mut Host) {
     for manifest in manifests {
         let parsed = manifest.table();
         let script = table::text(&parsed, &["package", "build"]).unwrap_or("build.rs");
@@ -75,22 +75,13 @@ pub(crate) fn build_scripts(tree: &Tree, manifests: &[Manifest], host: &mut Host
 }
 
 /// One finding a crate that has any.
-pub(crate) fn unsafe_code(tree: &Tree, manifests: &[Manifest], host: &mut Host) {
+pub(crate) fn unsafe_code(tree: &Tree<'_>, manifests: &[Manifest], host: &mut Host) {
     let mut by_crate: BTreeMap<&str, (usize, Location)> = BTreeMap::new();
     for file in tree.files.iter().filter(|file| file.ends_with(".rs")) {
         let owner = manifests.iter().filter(|manifest| file.starts_with(manifest.folder()));
         let owner = owner.max_by_key(|manifest| manifest.folder().len()).map_or("", |manifest| manifest.file.as_str());
-        // Most files have none, and looking for the word is much cheaper than reading tokens.
-        let Ok(text) = tree.text(file) else { continue };
-        if !text.contains("unsafe") {
-            continue;
-        }
-        let Ok(tokens) = TokenStream::from_str(&text) else { continue };
-        visit(tokens, &mut |name, span| {
-            if name == "unsafe" {
-                by_crate.entry(owner).or_insert((0, Location { file: file.clone(), span })).0 += 1;
-            }
-        });
+        let Some((count, span)) = tree.facts(file).and_then(|facts| facts.unsafe_places) else { continue };
+        by_crate.entry(owner).or_insert((0, Location { file: file.clone(), span })).0 += count;
     }
     for (owner, (count, location)) in by_crate {
         let of = if owner.is_empty() { "the tree".to_owned() } else { format!("the crate of `{owner}`") };
@@ -101,7 +92,25 @@ pub(crate) fn unsafe_code(tree: &Tree, manifests: &[Manifest], host: &mut Host) 
     }
 }
 
-fn tokens(tree: &Tree, file: &str) -> Option<TokenStream> {
+/// How often the word stands in a text, and where first.
+pub(super) fn unsafe_places(text: &str) -> Option<(usize, Span)> {
+    // Most files have none, and looking for the word is much cheaper than reading tokens.
+    if !text.contains("unsafe") {
+        return None;
+    }
+    let tokens = TokenStream::from_str(text).ok()?;
+    let mut found: Option<(usize, Span)> = None;
+    visit(tokens, &mut |name, span| {
+        if name == "unsafe" {
+            found.get_or_insert((0, span)).0 += 1;
+        }
+    });
+    // Each thread keeps every text that it took apart, for its spans; ours are copied out.
+    proc_macro2::extra::invalidate_current_thread_spans();
+    found
+}
+
+fn tokens(tree: &Tree<'_>, file: &str) -> Option<TokenStream> {
     debug_assert!(file_name(file).ends_with(".rs"));
     TokenStream::from_str(&tree.text(file).ok()?).ok()
 }

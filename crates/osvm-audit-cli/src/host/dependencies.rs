@@ -73,7 +73,7 @@ fn loose(value: &toml::de::DeValue<'_>) -> Option<(String, &'static str)> {
 }
 
 /// Holds each lock file against the advisories.
-pub(crate) fn advisories(tree: &Tree, database: Option<&Database>, host: &mut Host) -> Result<(), Failure> {
+pub(crate) fn advisories(tree: &Tree<'_>, database: Option<&Database>, host: &mut Host) -> Result<(), Failure> {
     for file in tree.named("Cargo.lock") {
         let lock = match tree.text(file).and_then(|text| Lock::parse(file, &text)) {
             Ok(lock) => lock,

@@ -52,7 +52,7 @@ struct Instruction {
 }
 
 /// Compares each IDL with the program that it names.
-pub(super) fn check(tree: &Tree, programs: &[Program], host: &mut Host) {
+pub(super) fn check(tree: &Tree<'_>, programs: &[Program], host: &mut Host) {
     let in_folder = |file: &&String| file.ends_with(".json") && format!("/{}", folder(file)).ends_with("/idl/");
     let built = std::fs::read_dir(tree.root.join("target/idl")).into_iter().flatten().flatten();
     let built = built.map(|entry| format!("target/idl/{}", entry.file_name().to_string_lossy()));

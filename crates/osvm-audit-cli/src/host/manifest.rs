@@ -69,7 +69,7 @@ impl Manifest {
 }
 
 /// All manifests that are TOML; the others are told as not analysed.
-pub(crate) fn read(tree: &Tree, host: &mut Host) -> Vec<Manifest> {
+pub(crate) fn read(tree: &Tree<'_>, host: &mut Host) -> Vec<Manifest> {
     let mut manifests = Vec::new();
     for file in tree.named("Cargo.toml") {
         match tree.text(file).and_then(|text| table::parse(&text).map(|_| ()).map(|()| text)) {
@@ -81,7 +81,7 @@ pub(crate) fn read(tree: &Tree, host: &mut Host) -> Vec<Manifest> {
 }
 
 /// One finding for each manifest whose profile some program is built with.
-pub(crate) fn overflow_checks(tree: &Tree, manifests: &[Manifest], host: &mut Host) {
+pub(crate) fn overflow_checks(tree: &Tree<'_>, manifests: &[Manifest], host: &mut Host) {
     let mut told = Vec::new();
     for program in manifests.iter().filter(|manifest| manifest.is_program()) {
         let owner = owner(program, manifests);

@@ -12,6 +12,7 @@ mod idl;
 mod lock;
 mod manifest;
 mod secrets;
+mod seen;
 mod table;
 mod tree;
 mod versions;
@@ -23,6 +24,7 @@ use osvm_audit::{Finding, NotAnalysed, Program, Rule};
 pub(crate) use advisory::{Database, STAMP, Stamp};
 pub(crate) use dependencies::severity;
 pub(crate) use finding::{build, whole_file};
+pub(crate) use seen::Seen;
 pub(crate) use tree::is_skipped;
 
 use crate::{audit::Dependencies, failure::Failure};
@@ -55,14 +57,14 @@ impl Host {
 }
 
 /// Checks what lies under `root`; `programs` are those that the engine found there. A root that is one file has nothing around it.
-pub(crate) fn check(root: &Path, programs: &[Program], db: Option<&Path>) -> Result<Host, Failure> {
+pub(crate) fn check(root: &Path, programs: &[Program], db: Option<&Path>, seen: &Seen) -> Result<Host, Failure> {
     let mut host = Host::default();
     let database = Database::open(db)?;
     host.dependencies.advisories = database.as_ref().map(Database::info);
     if !root.is_dir() {
         return Ok(host);
     }
-    let tree = tree::Tree::read(root, &mut host);
+    let tree = tree::Tree::read(root, &mut host, seen);
     let manifests = manifest::read(&tree, &mut host);
     manifest::overflow_checks(&tree, &manifests, &mut host);
     dependencies::sources(&manifests, &mut host);
@@ -77,7 +79,7 @@ pub(crate) fn check(root: &Path, programs: &[Program], db: Option<&Path>) -> Res
 
 /// The files that an audit may read, relative to `root`.
 pub(crate) fn files(root: &Path) -> Vec<String> {
-    tree::Tree::read(root, &mut Host::default()).files
+    tree::Tree::read(root, &mut Host::default(), &Seen::default()).files
 }
 
 /// Where secret keys stand in a text, from the first byte to behind the last.

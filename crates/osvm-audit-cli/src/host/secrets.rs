@@ -35,21 +35,22 @@ const PAIR: usize = 64;
 const BASE58: std::ops::RangeInclusive<usize> = 85..=88;
 
 /// Looks into each file that may hold one.
-pub(crate) fn check(tree: &Tree, host: &mut Host) {
-    for file in &tree.files {
-        let name = file_name(file);
-        let lock = ["package-lock.json", "Cargo.lock"].contains(&name);
-        if lock || !(KINDS.iter().any(|end| name.ends_with(end)) || name.starts_with(".env")) {
-            continue;
-        }
-        let Ok(text) = tree.text(file) else { continue };
-        for (range, what) in secrets(&text) {
-            let line = text[..range.start].matches('\n').count() + 1;
+pub(crate) fn check(tree: &Tree<'_>, host: &mut Host) {
+    for file in tree.files.iter().filter(|file| may_hold(file)) {
+        let Some(facts) = tree.facts(file) else { continue };
+        for (line, what) in &facts.secrets {
             let message = format!("line {line} of {file} holds {what}");
             let help = "take it out of the tree and its history, and move what it holds to a new key".to_owned();
             host.findings.push(finding::build(&SECRET, Confidence::High, finding::whole_file(file), message, help));
         }
     }
+}
+
+/// Whether a file of this name is looked into.
+pub(super) fn may_hold(file: &str) -> bool {
+    let name = file_name(file);
+    let lock = ["package-lock.json", "Cargo.lock"].contains(&name);
+    !lock && (KINDS.iter().any(|end| name.ends_with(end)) || name.starts_with(".env"))
 }
 
 /// Where secrets are, and what they are.

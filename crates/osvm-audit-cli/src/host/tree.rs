@@ -3,9 +3,15 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
-use super::Host;
+use osvm_audit::Stamp;
+
+use super::{
+    Host,
+    seen::{Facts, Seen},
+};
 
 /// Folders that hold what others made.
 const SKIPPED: [&str; 5] = ["target", ".git", "node_modules", ".anchor", "test-ledger"];
@@ -16,14 +22,15 @@ const DEPTH: usize = 32;
 
 /// Files by their paths relative to the root, sorted.
 #[derive(Debug)]
-pub(crate) struct Tree {
+pub(crate) struct Tree<'s> {
     pub(crate) root: PathBuf,
     pub(crate) files: Vec<String>,
+    seen: &'s Seen,
 }
 
-impl Tree {
+impl<'s> Tree<'s> {
     /// Lists what lies under `root`. Links are not followed, so nothing outside is read and no circle is walked.
-    pub(crate) fn read(root: &Path, host: &mut Host) -> Self {
+    pub(crate) fn read(root: &Path, host: &mut Host, seen: &'s Seen) -> Self {
         let mut files = Vec::new();
         let mut folders = vec![(root.to_owned(), String::new(), 0)];
         while let Some((folder, prefix, depth)) = folders.pop() {
@@ -49,12 +56,21 @@ impl Tree {
             }
         }
         files.sort();
-        Self { root: root.to_owned(), files }
+        Self { root: root.to_owned(), files, seen }
     }
 
     /// The files of this name, in whatever folder.
     pub(crate) fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.files.iter().map(String::as_str).filter(move |file| file_name(file) == name)
+    }
+
+    /// What is known of a file's text, if it has one.
+    pub(crate) fn facts(&self, file: &str) -> Option<Rc<Facts>> {
+        let stamp = fs::metadata(self.root.join(file)).ok().and_then(|meta| Stamp::of(&meta));
+        if let Some(facts) = self.seen.unchanged(file, stamp) {
+            return Some(facts);
+        }
+        Some(self.seen.facts(file, stamp, &self.text(file).ok()?))
     }
 
     /// The text of a file, if it is a small file of UTF-8.

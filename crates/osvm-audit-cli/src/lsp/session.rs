@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use osvm_audit::{self as engine, Edit, Finding, Location, Severity, Span};
+use osvm_audit::{Edit, Finding, Location, Severity, Span};
 use serde_json::{Value, json};
 
 use super::uri;
@@ -36,14 +36,20 @@ pub(super) struct Session {
     /// The last audit's findings, with the folder that their paths are relative to.
     last: Vec<(PathBuf, Item)>,
     /// What the engine remembers of the files.
-    engine: engine::Session,
+    engine: audit::Session,
 }
 
 impl Session {
     pub(super) fn new(params: &Value) -> Self {
         let folder = params.pointer("/workspaceFolders/0/uri").or_else(|| params.get("rootUri"));
         let root = folder.and_then(Value::as_str).and_then(uri::path);
-        Self { root, buffers: BTreeMap::new(), told: BTreeSet::new(), last: Vec::new(), engine: engine::Session::new() }
+        Self {
+            root,
+            buffers: BTreeMap::new(),
+            told: BTreeSet::new(),
+            last: Vec::new(),
+            engine: audit::Session::default(),
+        }
     }
 
     pub(super) fn handle(&mut self, method: &str, params: &Value) -> Outcome {

@@ -49,7 +49,7 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
     }
 }
 
-fn chosen(view: &View<'_, '_>, program: V, event: &Event) -> Option<(String, Option<u32>)> {
+pub(super) fn chosen(view: &View<'_, '_>, program: V, event: &Event) -> Option<(String, Option<u32>)> {
     match view.node(view.strip(program)) {
         Node::Account(account) | Node::Info(account) | Node::Prop(Prop::Key, account) => {
             let entry = view.account(*account);

@@ -7,6 +7,7 @@ use crate::{
     interp::{Action, Event, Node, Prop, V},
     model::{View, how},
     syntax::BinOp,
+    whole::Ask,
 };
 
 pub(super) static RULE: Rule = Rule {
@@ -23,7 +24,7 @@ pub(super) static RULE: Rule = Rule {
 };
 
 pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
-    if view.whole.overflow_checks {
+    if view.knows(Ask::OverflowChecks) {
         return;
     }
     let mut told = BTreeSet::new();

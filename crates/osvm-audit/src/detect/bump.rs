@@ -5,6 +5,7 @@ use crate::{
     interp::{Action, Fact, Node, V},
     model::{View, how},
     syntax::BinOp,
+    whole::Ask,
 };
 
 pub(super) static RULE: Rule = Rule {
@@ -45,14 +46,10 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
         }
         let message = format!("`{}` is derived with a bump that the caller gives", entry.name);
         let steps = vec![view.origin(account)];
-        found.push(view.finding(
-            &RULE,
-            entry.file,
-            entry.span,
-            how(Severity::Medium, Confidence::High),
-            message,
-            steps,
-        ));
+        let how = how(Severity::Medium, Confidence::High);
+        let mut finding = view.finding(&RULE, entry.file, entry.span, how, message, steps);
+        finding.edit = entry.attr.all("bump").find_map(|mark| super::edits::bare(view, entry.file, mark));
+        found.push(finding);
     }
 }
 
@@ -73,7 +70,7 @@ fn loose(view: &View<'_, '_>, bump: V, pda: V, facts: &[Fact]) -> Option<(String
         return None;
     }
     if let Some((account, ty, field)) = view.run.arena.state_field(bump) {
-        if view.whole.canonical.contains(&(ty.clone(), field.clone()))
+        if view.knows(Ask::Canonical((ty.clone(), field.clone())))
             || !view
                 .run
                 .index

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::{
     Confidence, Finding, Rule, Severity,
     interp::{Action, Framework, Lamports, Node},
-    model::{View, how, is_closed_mark},
+    model::{View, how},
+    whole::{Ask, is_closed_mark},
 };
 
 pub(super) static RULE: Rule = Rule {
@@ -40,11 +41,11 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
         let closed = view.events.iter().any(|other| match &other.action {
             Action::Close { account: have, .. }
             | Action::Assign { account: have, .. }
-            | Action::Realloc { account: have } => have == account,
+            | Action::Realloc { account: have, .. } => have == account,
             Action::WriteData { account: have, value } if have == account => {
                 let mark = value.is_some_and(|value| view.run.arena.any(value, &is_closed_mark));
                 marked |= mark;
-                (mark && view.whole.closed_checked) || (!mark && view.run.framework != Framework::Anchor)
+                (mark && view.knows(Ask::ClosedChecked)) || (!mark && view.run.framework != Framework::Anchor)
             }
             // Content that is set to its default is wiped as well.
             Action::WriteField { account: have, .. } => have == account && view.run.framework != Framework::Anchor,

@@ -17,7 +17,8 @@ pub(super) static RULE: Rule = Rule {
     cwe: 345,
     explanation: "An account's content names other accounts (its owner, authority, mint, vault), and the handler uses it beside other \
                   accounts without comparing any of them. A caller can combine accounts that do not belong together.",
-    limits: "A handler that only adds to an account may be meant for everybody and is left out. Which of several stored addresses \
+    limits: "A field and an account of one name, as `has_one` compares them, are expected to be compared whatever else is. \
+             A handler that only adds to an account may be meant for everybody and is left out. Which of several stored addresses \
              has to be compared is not known; one is enough.",
     fix: "Compare the stored address: `has_one = authority`, `constraint = ..`, or `if state.authority != *authority.key { return \
           Err(..) }`; or derive the account's address from the other one's.",
@@ -27,6 +28,7 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
     if view.is_plain() {
         return;
     }
+    super::has_one::check(view, found);
     let mut told = BTreeSet::new();
     for account in view.accounts.iter().copied() {
         let entry = view.account(account);

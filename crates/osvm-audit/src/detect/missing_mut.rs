@@ -68,6 +68,8 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
         let message =
             format!("`{field}` of `{}` is assigned, but the account is not `mut`: the change is lost", entry.name);
         let steps = vec![view.origin(*account), view.step(event.file, event.span, "it is assigned here")];
-        found.push(view.at(&RULE, event, how(Severity::Low, Confidence::High), message, steps));
+        let mut finding = view.at(&RULE, event, how(Severity::Low, Confidence::High), message, steps);
+        finding.edit = Some(super::edits::mark_mut(view, *account));
+        found.push(finding);
     }
 }

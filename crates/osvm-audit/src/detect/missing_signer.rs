@@ -81,6 +81,7 @@ fn compared(view: &View<'_, '_>, found: &mut Vec<Finding>) -> bool {
                 continue;
             }
             let (severity, confidence) = match signers.is_empty() {
+                true if takes_part(view, account) => (Severity::Medium, Confidence::Low),
                 true => (Severity::Critical, Confidence::High),
                 false => (Severity::Medium, Confidence::Medium),
             };
@@ -112,15 +113,41 @@ fn relates_only(view: &View<'_, '_>, account: u32, facts: &[(V, bool)]) -> bool 
 
 /// An account whose content or lamports the handler touches stands for itself, not for an authority.
 fn moved(view: &View<'_, '_>, account: u32) -> bool {
+    let own = |node: &Node| match node {
+        Node::Prop(Prop::Lamports | Prop::Data | Prop::Len | Prop::Empty | Prop::Owner, have) => *have == account,
+        _ => false,
+    };
     view.read(account)
         || view.written(account)
+        || view.run.arena.nodes().any(own)
         || view.events.iter().any(|event| match &event.action {
             Action::Lamports { account: have, .. } | Action::Close { account: have, .. } => *have == account,
-            Action::Cpi { parts, .. } => parts.iter().any(|(role, v)| {
-                view.run.arena.account(*v) == Some(account) && !role.contains("authority") && !role.contains("info")
-            }),
+            Action::Cpi { program, parts, .. } => {
+                program.is_some_and(|program| view.run.arena.account(program) == Some(account))
+                    || parts.iter().any(|(role, v)| {
+                        view.run.arena.account(*v) == Some(account)
+                            && !role.contains("authority")
+                            && !role.contains("info")
+                    })
+            }
             _ => false,
         })
+}
+
+/// It goes into a call or a function that was not followed: it may be a program, a destination, or what a check is about.
+fn takes_part(view: &View<'_, '_>, account: u32) -> bool {
+    view.passed_out(account)
+        || view.events.iter().any(|event| match &event.action {
+            Action::Cpi { parts, .. } => parts.iter().any(|(_, v)| view.run.arena.account(*v) == Some(account)),
+            _ => false,
+        })
+}
+
+/// Lamports or tokens leave, or an address changes hands: more than one number of the program's own that moves to another.
+fn leaves(view: &View<'_, '_>) -> bool {
+    view.events
+        .iter()
+        .any(|event| matches!(event.action, Action::Cpi { .. } | Action::Lamports { .. } | Action::Close { .. }))
 }
 
 fn sensitive(view: &View<'_, '_>, event: &Event) -> bool {
@@ -147,7 +174,8 @@ fn acts(view: &View<'_, '_>, event: &Event) -> Option<(u32, String, Severity, Co
             }
             takes(view, *place, *value).then(|| {
                 let what = format!("takes from `{field}` of `{}`", view.name(*account));
-                (*account, what, Severity::High, Confidence::Medium)
+                let severity = if leaves(view) { Severity::High } else { Severity::Medium };
+                (*account, what, severity, Confidence::Medium)
             })
         }
         Action::Lamports { account, change: Lamports::Debited | Lamports::Zeroed, .. } => {

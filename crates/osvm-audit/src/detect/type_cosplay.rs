@@ -7,6 +7,7 @@ use crate::{
     interp::{Action, Event, Node, Prop},
     model::{View, how},
     syntax::BinOp,
+    whole::Ask,
 };
 
 pub(super) static RULE: Rule = Rule {
@@ -38,13 +39,17 @@ pub(super) fn check(view: &View<'_, '_>, found: &mut Vec<Finding>) {
         if by.contains("unpack") || by.starts_with("from_account") || by.starts_with("as_") || view.created(*account) {
             continue;
         }
-        if view.whole.stored.len() < 2 || discriminated(view, event, *account, ty) {
+        if !view.knows(Ask::SeveralTypes) || discriminated(view, event, *account, ty) {
             continue;
         }
         told.insert((*account, ty.clone()));
         let sized = measured(view, event, *account);
         let (severity, confidence) = match (sized, view.owned(*account, &event.facts)) {
             (true, _) => (Severity::Low, Confidence::Low),
+            // Another program's type, which this one cannot give a discriminator.
+            (false, true) if view.run.index.structure(event.file, ty).is_none() && variants(view, event, ty) == 0 => {
+                (Severity::Low, Confidence::Low)
+            }
             (false, true) => (Severity::High, Confidence::High),
             // Whoever may bring any account needs no other type.
             (false, false) => (Severity::Medium, Confidence::Medium),
@@ -106,6 +111,10 @@ fn discriminated(view: &View<'_, '_>, event: &Event, account: u32, ty: &str) -> 
 fn first_bytes(view: &View<'_, '_>, v: crate::interp::V, account: u32) -> bool {
     view.run.arena.data_of(v) == Some(account)
         && view.run.arena.any(v, &|node| matches!(node, Node::Index(..) | Node::Elem(_)) || matches!(node, Node::Call(name, _) if name.contains("get") || name.contains("slice") || name.contains("first")))
+}
+
+fn variants(view: &View<'_, '_>, event: &Event, ty: &str) -> usize {
+    view.run.index.enumeration(event.file, ty).map_or(0, |item| item.variants.len())
 }
 
 /// The length was compared.

@@ -43,6 +43,10 @@ pub(crate) struct Account {
     pub(crate) check_doc: bool,
     /// A field of an accounts struct.
     pub(crate) declared: bool,
+    /// Where its field begins, behind the attributes.
+    pub(crate) start: Span,
+    /// `Option<..>`: it may be left out.
+    pub(crate) optional: bool,
     pub(super) named: bool,
 }
 
@@ -63,6 +67,8 @@ impl Account {
             element: false,
             check_doc: false,
             declared: false,
+            start: Span::default(),
+            optional: false,
             named: false,
         }
     }
@@ -124,7 +130,9 @@ impl<'a> Run<'a> {
 
     fn field_account(&mut self, file: usize, field: &Field) -> V {
         let mut ty = &field.ty;
+        let mut optional = false;
         while let ("Box" | "Option" | "Rc" | "Arc", Some(inner)) = (&*ty.name, ty.args.first()) {
+            optional |= &*ty.name == "Option";
             ty = inner;
         }
         if is_raw_list(ty) {
@@ -153,6 +161,8 @@ impl<'a> Run<'a> {
             check_doc: field.check_doc,
             declared: true,
             named: true,
+            optional,
+            start: field.start,
             attr: attr.clone(),
             ..Account::raw(field.name.clone(), file, field.span, self.group)
         };
@@ -296,7 +306,10 @@ impl<'a> Run<'a> {
                     let to = self.eval(value);
                     self.emit(Action::Close { account: number, to: Some(to) }, span);
                 }
-                ("realloc", Some(_)) => self.emit(Action::Realloc { account: number }, span),
+                ("realloc", Some(size)) => {
+                    let size = Some(self.eval(size));
+                    self.emit(Action::Realloc { account: number, size }, span);
+                }
                 _ => {}
             }
         }

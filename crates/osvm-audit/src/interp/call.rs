@@ -190,8 +190,9 @@ impl<'a> Run<'a> {
         if self.frames.len() > deepest || self.frames.iter().any(|frame| frame.at == Some(at)) {
             return None;
         }
-        if !self.followed.contains(&at) {
-            self.followed.push(at);
+        if !self.followed.iter().any(|(have, _)| *have == at) {
+            self.followed.push((at, self.index.id(at.0, function)));
+            self.bodies.push((at.0, function));
         }
         self.name_group(function, args);
         let before = self.st.facts.clone();

@@ -238,6 +238,7 @@ impl<'a> Run<'a> {
                 let plain =
                     matches!(&**name, "key" | "is_signer" | "is_writable" | "lamports" | "rent_epoch" | "executable");
                 if typed || (unseen && !plain) {
+                    self.look(account, Some(name), span);
                     let state = self.state_of(account);
                     return self.arena.add(Node::Field(state, name.clone()));
                 }

@@ -54,6 +54,14 @@ pub(crate) enum Action {
     },
     Realloc {
         account: u32,
+        /// The new length.
+        size: Option<V>,
+    },
+    /// `unwrap` or `expect` of what a call gave.
+    Unwrap {
+        /// What was called.
+        name: Name,
+        on: V,
     },
     /// A call of another program. `program` is its address or account, if the call does not fix it.
     Cpi {
@@ -99,6 +107,19 @@ pub(crate) enum Action {
         name: Name,
         args: Vec<V>,
     },
+}
+
+/// A look at an account's typed content.
+#[derive(Clone, Debug)]
+pub(crate) struct Read {
+    pub(crate) account: u32,
+    /// None: the content is loaded again.
+    pub(crate) field: Option<Name>,
+    pub(crate) file: usize,
+    pub(crate) span: Span,
+    pub(crate) group: u32,
+    /// Events before it.
+    pub(crate) after: usize,
 }
 
 #[derive(Clone, Debug)]

@@ -68,6 +68,11 @@ impl Run<'_> {
                     ("is_ok" | "is_some" | "let:Ok" | "let:Some", true, Some(first))
                     | ("is_err" | "is_none" | "let:Err" | "let:None", false, Some(first)) => {
                         self.force(first, span);
+                        if let Node::Account(account) | Node::Info(account) = *self.arena.get(self.inner(first))
+                            && self.accounts[account as usize].optional
+                        {
+                            self.learn((v, truth), span);
+                        }
                     }
                     ("eq" | "pubkey_eq" | "address_eq" | "sol_memcmp_eq", _, _) if args.len() == 2 => {
                         let (a, b) = (self.as_key(args[0]), self.as_key(args[1]));

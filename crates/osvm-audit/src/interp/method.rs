@@ -71,8 +71,10 @@ impl<'a> Run<'a> {
         }
         match &**name {
             "unwrap" | "expect" | "unwrap_unchecked" => {
-                let args = self.eval_all(args);
-                let _ = args;
+                self.eval_all(args);
+                if &**name != "unwrap_unchecked" && self.framework != super::Framework::Plain {
+                    self.emit(Action::Unwrap { name: super::eval::called(receiver), on: r }, span);
+                }
                 return self.force(r, span);
             }
             "unwrap_or" | "unwrap_or_default" | "unwrap_or_else" | "ok" | "err" => {
@@ -338,12 +340,16 @@ impl<'a> Run<'a> {
                 self.emit(Action::Assign { account: number }, span);
                 return ok(self, own, Vec::new());
             }
-            ("realloc" | "resize" | "resize_unchecked", _) => {
-                self.emit(Action::Realloc { account: number }, span);
+            ("realloc" | "resize" | "resize_unchecked", sizes) => {
+                let size = sizes.first().copied();
+                self.emit(Action::Realloc { account: number, size }, span);
                 return ok(self, own, Vec::new());
             }
             ("load" | "load_mut" | "load_init", []) => return Some(self.state_of(number)),
             ("reload" | "exit" | "exit_with_expected_owner", _) => {
+                if &**name == "reload" {
+                    self.look(number, None, span);
+                }
                 let unit = self.arena.add(Node::Unit);
                 return Some(unit);
             }
@@ -377,7 +383,7 @@ impl<'a> Run<'a> {
             }
         }
         // A method that a trait of the program adds to accounts.
-        if let Some((at, found)) = self.index.extension(file, name) {
+        if let Some((at, found)) = self.index.method(file, None, name) {
             return self.follow(at, found, Some(inner), values, span);
         }
         None

@@ -26,16 +26,18 @@ use std::{
 };
 
 pub(crate) use account::{Account, Wrapper};
-pub(crate) use event::{Action, Event, Lamports};
+pub(crate) use event::{Action, Event, Lamports, Read};
 pub(crate) use value::{Arena, Fact, Node, Prop, V};
 
 use crate::{
     Span,
+    fingerprint::Quick,
     index::{At, Index},
-    syntax::{Name, Ty},
+    lookup::Lookup,
+    syntax::{Function, Name, Ty},
 };
 
-pub(crate) use roots::run_package;
+pub(crate) use roots::{Ran, enter, run_package};
 
 /// Expressions that one root may evaluate.
 const STEPS: usize = 400_000;
@@ -91,7 +93,7 @@ pub(crate) struct Instance {
 
 #[derive(Clone, Debug, Default)]
 struct Slice {
-    accounts: HashMap<u32, u32>,
+    accounts: HashMap<u32, u32, Quick>,
     remaining: bool,
     /// Elements are made by iterating, not by place.
     each: Option<u32>,
@@ -122,18 +124,22 @@ struct Frame {
 
 /// One root's run with all that detectors ask of it.
 pub(crate) struct Run<'a> {
-    pub(crate) index: &'a Index<'a>,
+    pub(crate) index: Lookup<'a>,
     pub(crate) framework: Framework,
     pub(crate) arena: Arena,
     pub(crate) accounts: Vec<Account>,
     pub(crate) instances: Vec<Instance>,
     pub(crate) events: Vec<Event>,
     pub(crate) groups: Vec<Group>,
-    pub(crate) arg_types: HashMap<V, Ty>,
+    pub(crate) arg_types: HashMap<V, Ty, Quick>,
     /// Where a fact was first learnt.
-    pub(crate) learnt: HashMap<Fact, (usize, Span)>,
+    pub(crate) learnt: HashMap<Fact, (usize, Span), Quick>,
     /// Functions that were run in place.
-    pub(crate) followed: Vec<At>,
+    pub(crate) followed: Vec<(At, u64)>,
+    /// These functions with their files, the root first.
+    pub(crate) bodies: Vec<(usize, &'a Function)>,
+    /// Typed content that was read or loaded again, each with the number of events before it.
+    pub(crate) reads: Vec<Read>,
     /// The run was cut short.
     pub(crate) exhausted: bool,
     slices: Vec<Slice>,
@@ -152,16 +158,18 @@ impl<'a> Run<'a> {
     fn new(index: &'a Index<'a>, framework: Framework, file: usize, name: String, span: Span) -> Self {
         let group = Group { name, parent: None, file, span, consumed: framework == Framework::Anchor };
         Self {
-            index,
+            index: Lookup::new(index),
             framework,
             arena: Arena::default(),
             accounts: Vec::new(),
             instances: Vec::new(),
             events: Vec::new(),
             groups: vec![group],
-            arg_types: HashMap::new(),
-            learnt: HashMap::new(),
+            arg_types: HashMap::default(),
+            learnt: HashMap::default(),
             followed: Vec::new(),
+            bodies: Vec::new(),
+            reads: Vec::new(),
             exhausted: false,
             slices: Vec::new(),
             closures: Vec::new(),
@@ -191,6 +199,14 @@ impl<'a> Run<'a> {
         let (file, facts) = (self.file(), self.st.facts.clone());
         let event = Event { action, file, span, facts, group: self.group, sealed: false };
         self.events.push(event);
+    }
+
+    /// Content of an account is looked at, or loaded again.
+    fn look(&mut self, account: u32, field: Option<&Name>, span: Span) {
+        if self.reads.len() < EVENTS && !self.st.dead {
+            let (file, group, after) = (self.file(), self.group, self.events.len());
+            self.reads.push(Read { account, field: field.cloned(), file, span, group, after });
+        }
     }
 
     fn arg(&mut self, name: &Name, ty: &Ty) -> V {

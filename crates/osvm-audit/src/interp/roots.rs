@@ -1,6 +1,6 @@
 //! Where runs begin: Anchor's handlers, entry points that take a list of accounts, and what none of them calls.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     Framework, Node, Run, V,
@@ -8,23 +8,44 @@ use super::{
     call::{is_account, takes_accounts},
 };
 use crate::{
+    fingerprint::print,
     index::{At, Index},
+    memo::{Entry, Memo},
     source::{Package, Sources},
-    syntax::{Function, Name, Pat},
+    syntax::{Function, Kind, Name, Pat, expressions},
 };
 
 /// What a run begins with.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Root<'a> {
+pub(crate) struct Root<'a> {
     at: At,
     function: &'a Function,
+}
+
+impl Root<'_> {
+    /// What it is remembered by.
+    pub(crate) fn id(&self, index: &Index<'_>, framework: Framework) -> u64 {
+        print(&(index.id(self.at.0, self.function), framework.as_str()))
+    }
 }
 
 /// Functions of one package that are run as plain roots, at most.
 const MOST_PLAIN: usize = 4_000;
 
-/// Runs everything in a package that can be entered.
-pub(crate) fn run_package<'a>(sources: &'a Sources, package: &'a Package, index: &'a Index<'a>) -> Vec<Run<'a>> {
+/// A root that was run, now or before.
+pub(crate) enum Ran<'a> {
+    Now(u64, Box<Run<'a>>),
+    /// Nothing that its run asked for has changed since.
+    Before(Root<'a>, Framework, Arc<Entry>),
+}
+
+/// Runs everything in a package that can be entered, but for what is remembered.
+pub(crate) fn run_package<'a>(
+    sources: &'a Sources,
+    package: &'a Package,
+    index: &'a Index<'a>,
+    memo: &Memo,
+) -> Vec<Ran<'a>> {
     let mut all: Vec<Root<'a>> = Vec::new();
     for file in &package.files {
         let Some(source) = sources.files.get(*file) else { continue };
@@ -34,15 +55,20 @@ pub(crate) fn run_package<'a>(sources: &'a Sources, package: &'a Package, index:
     let mut done: HashSet<At> = HashSet::new();
     let mut runs = Vec::new();
     let start =
-        |roots: &mut dyn Iterator<Item = (Root<'a>, Framework)>, done: &mut HashSet<At>, runs: &mut Vec<Run<'a>>| {
+        |roots: &mut dyn Iterator<Item = (Root<'a>, Framework)>, done: &mut HashSet<At>, runs: &mut Vec<Ran<'a>>| {
             for (root, framework) in roots {
-                if done.contains(&root.at) {
+                if !done.insert(root.at) {
                     continue;
                 }
-                let run = enter(index, root, framework);
-                done.insert(root.at);
-                done.extend(run.followed.iter().copied());
-                runs.push(run);
+                let id = root.id(index, framework);
+                if let Some(entry) = memo.get(id) {
+                    done.extend(entry.followed.iter().filter_map(|id| index.of_id(*id)));
+                    runs.push(Ran::Before(root, framework, entry));
+                } else {
+                    let run = enter(index, root, framework);
+                    done.extend(run.followed.iter().map(|(at, _)| *at));
+                    runs.push(Ran::Now(id, Box::new(run)));
+                }
             }
         };
     // Anchor's own handlers, then handlers without their module.
@@ -99,7 +125,11 @@ pub(crate) fn run_package<'a>(sources: &'a Sources, package: &'a Package, index:
     let made = |root: &&Root<'a>| {
         root.function.takes_self
             && root.function.trait_.is_none()
-            && root.function.self_ty.as_ref().is_some_and(|ty| maker(index, root.at.0, &ty.name).is_some())
+            && root
+                .function
+                .self_ty
+                .as_ref()
+                .is_some_and(|ty| maker(&|file, path| index.function(file, path), root.at.0, &ty.name).is_some())
     };
     start(&mut all.iter().filter(made).map(|root| (*root, Framework::Pinocchio)), &mut done, &mut runs);
     // Lists and accounts that are taken where nothing above came along.
@@ -134,11 +164,14 @@ fn uses(sources: &Sources, file: usize, name: &str) -> bool {
     unit.is_some_and(|unit| unit.uses.iter().any(|(_, path)| path.first().is_some_and(|first| first.starts_with(name))))
 }
 
+/// Finds a function by its path, seen from a file.
+type Find<'f, 'a> = dyn Fn(usize, &[Name]) -> Option<(At, &'a Function)> + 'f;
+
 /// A function that makes this type from a list of accounts.
-fn maker<'a>(index: &Index<'a>, file: usize, ty: &str) -> Option<(At, &'a Function)> {
+fn maker<'a>(function: &Find<'_, 'a>, file: usize, ty: &str) -> Option<(At, &'a Function)> {
     ["try_from", "from", "new", "try_new", "from_accounts", "parse"].iter().find_map(|name| {
         let path: Vec<Name> = vec![ty.into(), (*name).into()];
-        let (at, function) = index.function(file, &path)?;
+        let (at, function) = function(file, &path)?;
         let right = !function.takes_self && function.params.iter().any(|(_, param)| takes_accounts(param));
         right.then_some((at, function))
     })
@@ -149,7 +182,13 @@ fn called_by<'a>(index: &Index<'a>, lists: &[Root<'a>]) -> HashSet<At> {
     let mut called = HashSet::new();
     for root in lists {
         let mut names = Vec::new();
-        super::roots::calls_in_block(&root.function.body, &mut names);
+        expressions(&root.function.body, &mut |expr| {
+            if let Kind::Call(function, _) = &expr.kind
+                && let Kind::Path(path, _) = &function.kind
+            {
+                names.push(path);
+            }
+        });
         for path in names {
             let path: Vec<Name> = match (path.split_first(), &root.function.self_ty) {
                 (Some((first, rest)), Some(ty)) if &**first == "Self" => {
@@ -167,97 +206,16 @@ fn called_by<'a>(index: &Index<'a>, lists: &[Root<'a>]) -> HashSet<At> {
     called
 }
 
-fn calls_in_block<'a>(block: &'a crate::syntax::Block, names: &mut Vec<&'a [Name]>) {
-    use crate::syntax::Stmt;
-    for stmt in &block.stmts {
-        match stmt {
-            Stmt::Let { init, otherwise, .. } => {
-                if let Some(init) = init {
-                    calls_in(init, names);
-                }
-                if let Some(otherwise) = otherwise {
-                    calls_in_block(otherwise, names);
-                }
-            }
-            Stmt::Expr(expr, _) => calls_in(expr, names),
-        }
-    }
-}
-
-fn calls_in<'a>(expr: &'a crate::syntax::Expr, names: &mut Vec<&'a [Name]>) {
-    use crate::syntax::Kind as K;
-    match &expr.kind {
-        K::Call(function, args) => {
-            match &function.kind {
-                K::Path(path, _) => names.push(path),
-                _ => calls_in(function, names),
-            }
-            args.iter().for_each(|arg| calls_in(arg, names));
-        }
-        K::Method(receiver, _, _, args) => {
-            calls_in(receiver, names);
-            args.iter().for_each(|arg| calls_in(arg, names));
-        }
-        K::Macro(_, args) | K::Tuple(args) | K::Array(args) => args.iter().for_each(|arg| calls_in(arg, names)),
-        K::Field(inner, _)
-        | K::Not(inner)
-        | K::Neg(inner)
-        | K::Deref(inner)
-        | K::Ref(inner)
-        | K::Try(inner)
-        | K::Cast(inner, _)
-        | K::Closure(_, inner)
-        | K::Let(_, inner) => calls_in(inner, names),
-        K::Index(a, b) | K::Binary(_, a, b) | K::Assign(a, b) | K::AssignOp(_, a, b) | K::Repeat(a, b) => {
-            calls_in(a, names);
-            calls_in(b, names);
-        }
-        K::If(cond, then, otherwise) => {
-            calls_in(cond, names);
-            calls_in_block(then, names);
-            if let Some(otherwise) = otherwise {
-                calls_in(otherwise, names);
-            }
-        }
-        K::Match(on, arms) => {
-            calls_in(on, names);
-            for arm in arms {
-                if let Some(guard) = &arm.guard {
-                    calls_in(guard, names);
-                }
-                calls_in(&arm.body, names);
-            }
-        }
-        K::Block(block) | K::Unsafe(block) => calls_in_block(block, names),
-        K::While(cond, body) => {
-            if let Some(cond) = cond {
-                calls_in(cond, names);
-            }
-            calls_in_block(body, names);
-        }
-        K::For(_, over, body) => {
-            calls_in(over, names);
-            calls_in_block(body, names);
-        }
-        K::Return(Some(inner)) => calls_in(inner, names),
-        K::Range(a, b) => [a, b].into_iter().flatten().for_each(|side| calls_in(side, names)),
-        K::Struct(_, fields, rest) => {
-            fields.iter().for_each(|(_, value)| calls_in(value, names));
-            if let Some(rest) = rest {
-                calls_in(rest, names);
-            }
-        }
-        K::Path(..) | K::Lit(_) | K::Break | K::Continue | K::Return(None) | K::Other => {}
-    }
-}
-
-fn enter<'a>(index: &'a Index<'a>, root: Root<'a>, framework: Framework) -> Run<'a> {
+/// Runs one root.
+pub(crate) fn enter<'a>(index: &'a Index<'a>, root: Root<'a>, framework: Framework) -> Run<'a> {
     let function = root.function;
     let name = match &function.self_ty {
         Some(ty) => format!("{}::{}", ty.name, function.name),
         None => function.name.to_string(),
     };
     let mut run = Run::new(index, framework, root.at.0, name, function.span);
+    run.index.enters(root.at.0, function);
+    run.bodies.push((root.at.0, function));
     run.frames.push(super::Frame {
         file: root.at.0,
         at: None,
@@ -286,7 +244,7 @@ impl<'a> Run<'a> {
             self.groups[0].consumed = true;
             return self.instantiate(root.at.0, &ty.name.clone(), true);
         }
-        if let Some((at, maker)) = maker(self.index, root.at.0, &ty.name)
+        if let Some((at, maker)) = maker(&|file, path| self.index.function(file, path), root.at.0, &ty.name)
             && self.framework == Framework::Pinocchio
         {
             let args: Vec<V> = maker.params.iter().map(|(pat, ty)| self.argument(pat, ty, maker)).collect();

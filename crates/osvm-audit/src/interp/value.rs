@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::syntax::{BinOp, Lit, Name};
+use crate::{
+    fingerprint::Quick,
+    syntax::{BinOp, Lit, Name},
+};
 
 /// A value's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,7 +83,7 @@ pub(crate) enum Node {
 #[derive(Debug, Default)]
 pub(crate) struct Arena {
     nodes: Vec<Node>,
-    known: HashMap<Node, V>,
+    known: HashMap<Node, V, Quick>,
     fresh: u32,
 }
 
@@ -103,6 +106,11 @@ impl Arena {
     pub(crate) fn get(&self, v: V) -> &Node {
         // Every V was made by `add` of this arena, and nodes are never removed.
         &self.nodes[v.0 as usize]
+    }
+
+    /// All values.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter()
     }
 
     pub(crate) fn prop(&mut self, prop: Prop, account: u32) -> V {

@@ -6,6 +6,7 @@
 mod allow;
 mod manifest;
 mod pool;
+mod stamp;
 mod walk;
 
 use std::{
@@ -17,6 +18,7 @@ use std::{
 pub(crate) use allow::Allow;
 pub(crate) use manifest::Manifest;
 pub(crate) use pool::STACK;
+pub use stamp::Stamp;
 
 use crate::{Error, Options, syntax::Unit};
 
@@ -48,7 +50,7 @@ pub(crate) struct Sources {
 /// Lowered files of the last run, so that only what changed is parsed again.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
-    files: HashMap<PathBuf, (u64, Arc<File>)>,
+    files: HashMap<PathBuf, (Option<Stamp>, u64, Arc<File>)>,
 }
 
 /// Reads and parses what lies under the root.
@@ -60,27 +62,40 @@ pub(crate) fn read(options: &Options, cache: &mut Cache) -> Result<Sources, Erro
         let base = options.root.parent().map_or_else(PathBuf::new, Path::to_path_buf);
         (base, vec![options.root.clone()])
     };
-    let mut texts = Vec::with_capacity(paths.len());
-    for path in &paths {
+    let mut files: Vec<Option<Arc<File>>> = Vec::with_capacity(paths.len());
+    let mut work = Vec::new();
+    let mut kept = HashMap::with_capacity(paths.len());
+    let mut stamps = Vec::with_capacity(paths.len());
+    for (index, path) in paths.iter().enumerate() {
+        let name = relative(&base, path);
         let overlay = options.overlay.iter().find(|(shown, _)| shown == path).map(|(_, text)| text.clone());
-        texts.push(match overlay {
+        // Taken before the text is read: a change in between makes the stamp too old, never too new.
+        let stamp = match overlay {
+            None => std::fs::metadata(path).ok().and_then(|meta| Stamp::of(&meta)),
+            Some(_) => None,
+        };
+        stamps.push(stamp);
+        if let Some((old, hash, file)) = cache.files.get(path)
+            && stamp.is_some()
+            && *old == stamp
+            && file.name == name
+        {
+            kept.insert(path.clone(), (stamp, *hash, file.clone()));
+            files.push(Some(file.clone()));
+            continue;
+        }
+        let text = match overlay {
             Some(text) => Ok(text),
             None => std::fs::read(path)
                 .map_err(|error| error.to_string())
                 .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())),
-        });
-    }
-    let mut files: Vec<Option<Arc<File>>> = Vec::with_capacity(paths.len());
-    let mut work = Vec::new();
-    let mut kept = HashMap::with_capacity(paths.len());
-    for (index, (path, text)) in paths.iter().zip(texts).enumerate() {
-        let name = relative(&base, path);
+        };
         match text {
             Ok(text) => {
                 let hash = fingerprint(&text);
                 match cache.files.get(path) {
-                    Some((old, file)) if *old == hash && file.name == name => {
-                        kept.insert(path.clone(), (hash, file.clone()));
+                    Some((_, old, file)) if *old == hash && file.name == name => {
+                        kept.insert(path.clone(), (stamp, hash, file.clone()));
                         files.push(Some(file.clone()));
                     }
                     _ => {
@@ -98,7 +113,7 @@ pub(crate) fn read(options: &Options, cache: &mut Cache) -> Result<Sources, Erro
     for (index, hash, file) in pool::parse(work, options.threads)? {
         let file = Arc::new(file);
         if let (Some(slot), Some(path)) = (files.get_mut(index), paths.get(index)) {
-            kept.insert(path.clone(), (hash, file.clone()));
+            kept.insert(path.clone(), (stamps.get(index).copied().flatten(), hash, file.clone()));
             *slot = Some(file);
         }
     }
@@ -106,6 +121,13 @@ pub(crate) fn read(options: &Options, cache: &mut Cache) -> Result<Sources, Erro
     let files: Vec<Arc<File>> = files.into_iter().flatten().collect();
     let packages = manifest::packages(&base, &paths);
     Ok(Sources { files, packages })
+}
+
+/// One text as a package of its own.
+pub(crate) fn of_text(text: &str) -> Result<Sources, Error> {
+    let job = pool::Job { index: 0, name: "lib.rs".to_owned(), text: text.to_owned() };
+    let files = pool::parse(vec![job], 1)?.into_iter().map(|(_, _, file)| Arc::new(file)).collect();
+    Ok(Sources { files, packages: vec![Package { manifest: Manifest::default(), files: vec![0] }] })
 }
 
 fn relative(base: &Path, path: &Path) -> String {

@@ -13,7 +13,7 @@ use super::{
 use crate::Span;
 
 /// One constraint of `#[account(..)]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Constraint {
     /// As `has_one` or `token::mint`.
     pub(crate) key: Name,
@@ -22,7 +22,7 @@ pub(crate) struct Constraint {
 }
 
 /// All constraints of a field.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct AccountAttr {
     pub(crate) constraints: Vec<Constraint>,
 }

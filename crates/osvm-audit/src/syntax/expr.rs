@@ -257,6 +257,10 @@ impl Lower {
                     Ok((value, input.parse::<Syn>()?))
                 };
                 match repeat.parse2(mac.tokens.clone()) {
+                    // On the heap, whatever its length.
+                    Ok((value, _)) if &*name == "vec" => {
+                        return Expr { kind: Kind::Array(vec![self.expr(&value)]), span };
+                    }
                     Ok((value, len)) => {
                         let (value, len) = (self.boxed(&value), self.boxed(&len));
                         return Expr { kind: Kind::Repeat(value, len), span };

@@ -3,10 +3,11 @@
 use syn::{Fields, ImplItem, Item, UseTree};
 
 use super::{
-    Const, Enum, Field, Function, Name, Struct, Ty,
+    Const, Enum, Expr, Field, Function, Name, Struct, Ty,
     attr::{has_check_doc, only_for_tests},
     parse::{Lower, at, join},
 };
+use crate::fingerprint::print;
 
 impl Lower {
     pub(super) fn items(&mut self, items: &[Item]) {
@@ -47,11 +48,11 @@ impl Lower {
             }
             Item::Const(item) => {
                 let (name, value) = (self.ident(&item.ident), self.expr(&item.expr));
-                self.unit.consts.push(Const { name, value });
+                self.constant(name, value);
             }
             Item::Static(item) => {
                 let (name, value) = (self.ident(&item.ident), self.expr(&item.expr));
-                self.unit.consts.push(Const { name, value });
+                self.constant(name, value);
             }
             Item::Use(item) => {
                 let mut prefix = Vec::new();
@@ -114,7 +115,9 @@ impl Lower {
         let instruction = self.instruction_attr(&item.attrs);
         let fields = self.fields(&item.fields);
         let name = self.ident(&item.ident);
-        self.unit.structs.push(Struct { name, fields, derives, attrs, instruction });
+        let mut made = Struct { print: 0, name, fields, derives, attrs, instruction };
+        made.print = print(&made);
+        self.unit.structs.push(made);
     }
 
     fn fields(&mut self, fields: &Fields) -> Vec<Field> {
@@ -128,9 +131,20 @@ impl Lower {
                 };
                 let span = field.ident.as_ref().map_or_else(Default::default, |ident| at(ident.span()));
                 let account = self.account_attr(&field.attrs);
-                Field { name, ty: self.ty(&field.ty), span, account, check_doc: has_check_doc(&field.attrs) }
+                let start = match &field.vis {
+                    syn::Visibility::Inherited => span,
+                    syn::Visibility::Public(word) => at(word.span),
+                    syn::Visibility::Restricted(vis) => at(vis.pub_token.span),
+                };
+                Field { name, start, ty: self.ty(&field.ty), span, account, check_doc: has_check_doc(&field.attrs) }
             })
             .collect()
+    }
+
+    fn constant(&mut self, name: Name, value: Expr) {
+        let mut made = Const { print: 0, name, value };
+        made.print = print(&made);
+        self.unit.consts.push(made);
     }
 
     fn enumeration(&mut self, item: &syn::ItemEnum) {
@@ -143,7 +157,9 @@ impl Lower {
                 (self.ident(&variant.ident), fields)
             })
             .collect();
-        self.unit.enums.push(Enum { name, variants });
+        let mut made = Enum { print: 0, name, variants };
+        made.print = print(&made);
+        self.unit.enums.push(made);
     }
 
     fn implementation(&mut self, item: &syn::ItemImpl) {
@@ -160,7 +176,7 @@ impl Lower {
                 }
                 ImplItem::Const(item) => {
                     let (name, value) = (self.ident(&item.ident), self.expr(&item.expr));
-                    self.unit.consts.push(Const { name, value });
+                    self.constant(name, value);
                 }
                 _ => {}
             }
@@ -187,7 +203,8 @@ impl Lower {
         let body = self.block(block);
         let name = self.ident(&sig.ident);
         let span = join(at(sig.fn_token.span), at(sig.ident.span()));
-        self.unit.functions.push(Function {
+        let mut made = Function {
+            print: 0,
             name,
             module: self.module.clone(),
             self_ty,
@@ -198,7 +215,9 @@ impl Lower {
             body,
             in_program: self.in_program,
             span,
-        });
+        };
+        made.print = print(&made);
+        self.unit.functions.push(made);
     }
 
     /// A type parameter stands for its first bound.

@@ -8,11 +8,13 @@ mod item;
 mod parse;
 mod pat;
 mod shape;
+mod walk;
 
 use std::sync::Arc;
 
-pub(crate) use attr::AccountAttr;
+pub(crate) use attr::{AccountAttr, Constraint};
 pub(crate) use parse::parse;
+pub(crate) use walk::expressions;
 
 use crate::Span;
 
@@ -59,13 +61,13 @@ pub(crate) enum BinOp {
     Shift,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Expr {
     pub(crate) kind: Kind,
     pub(crate) span: Span,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) enum Kind {
     Path(Vec<Name>, Vec<Ty>),
     Lit(Lit),
@@ -104,14 +106,14 @@ pub(crate) enum Kind {
     Other,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Arm {
     pub(crate) pat: Pat,
     pub(crate) guard: Option<Expr>,
     pub(crate) body: Expr,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) enum Pat {
     Bind(Name, Span, Option<Box<Pat>>),
     Wild,
@@ -125,12 +127,12 @@ pub(crate) enum Pat {
     Or(Vec<Pat>),
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Block {
     pub(crate) stmts: Vec<Stmt>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) enum Stmt {
     Let {
         pat: Pat,
@@ -142,18 +144,22 @@ pub(crate) enum Stmt {
     Expr(Expr, bool),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Field {
     pub(crate) name: Name,
     pub(crate) ty: Ty,
     pub(crate) span: Span,
+    /// Where the field begins, behind its attributes.
+    pub(crate) start: Span,
     pub(crate) account: AccountAttr,
     /// A `/// CHECK:` comment stands above it.
     pub(crate) check_doc: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Struct {
+    /// What tells it from another one, its place included.
+    pub(crate) print: u64,
     pub(crate) name: Name,
     pub(crate) fields: Vec<Field>,
     pub(crate) derives: Vec<Name>,
@@ -163,15 +169,19 @@ pub(crate) struct Struct {
     pub(crate) instruction: Vec<(Name, Ty)>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Enum {
+    /// What tells it from another one, its place included.
+    pub(crate) print: u64,
     pub(crate) name: Name,
     /// Each variant with the types of its fields.
     pub(crate) variants: Vec<(Name, Vec<(Name, Ty)>)>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Function {
+    /// What tells it from another one, its place included.
+    pub(crate) print: u64,
     pub(crate) name: Name,
     /// Modules inside the file.
     pub(crate) module: Vec<Name>,
@@ -188,8 +198,10 @@ pub(crate) struct Function {
 }
 
 /// A constant or static with the expression that makes it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Const {
+    /// What tells it from another one, its place included.
+    pub(crate) print: u64,
     pub(crate) name: Name,
     pub(crate) value: Expr,
 }

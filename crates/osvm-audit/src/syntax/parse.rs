@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Name, Unit, shape};
-use crate::Span;
+use crate::{Span, fingerprint::Quick};
 
 /// A file's declarations, or why there are none.
 pub(crate) type Parsed = Result<Unit, (String, Option<u32>)>;
@@ -43,7 +43,7 @@ pub(crate) fn parse(text: &str) -> Parsed {
 /// What lowering carries along.
 #[derive(Default)]
 pub(super) struct Lower {
-    names: HashMap<Box<str>, Name>,
+    names: HashMap<Box<str>, Name, Quick>,
     pub(super) depth: u32,
     pub(super) unit: Unit,
     pub(super) module: Vec<Name>,
