@@ -1,6 +1,6 @@
 //! The command line of `osvm mcp`.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 
@@ -27,8 +27,25 @@ pub(crate) enum Command {
     Import { file: PathBuf },
     /// Writes a client's configuration so that it goes through osvm, and keeps a backup beside it
     Export { file: PathBuf },
+    /// Makes a token for a client of the HTTP endpoint and prints it, once; an old one of that client ends
+    Token {
+        name: String,
+        /// A server that it may use; all without it
+        #[arg(long, value_name = "NAME")]
+        server: Vec<String>,
+    },
     /// Prints the JSON schema of the configuration
     Schema,
+    /// Installs the package of a server that is declared as npx or uvx, in a jail that reaches the registry alone
+    Install {
+        name: String,
+        /// A further destination, such as a mirror's address that is not public
+        #[arg(long, value_name = "HOST:PORT")]
+        allow: Vec<String>,
+        /// Take the newest versions that fit, and not those of the lock
+        #[arg(long)]
+        update: bool,
+    },
     /// Lists a server's tools
     Tools {
         name: String,
@@ -50,8 +67,14 @@ pub(crate) enum Command {
     Resources { name: String },
     /// Lists a server's prompts
     Prompts { name: String },
-    /// Serves all servers to one client over stdin and stdout
+    /// Serves all servers: to one client over stdin and stdout, or with --listen over HTTP
     Serve {
+        /// Serve over HTTP here, at /mcp
+        #[arg(long, value_name = "ADDR:PORT")]
+        listen: Option<SocketAddr>,
+        /// A further host name under which the HTTP endpoint is reached
+        #[arg(long, value_name = "NAME", requires = "listen")]
+        host: Vec<String>,
         /// This server alone, with its own names
         #[arg(long, value_name = "NAME")]
         only: Option<String>,

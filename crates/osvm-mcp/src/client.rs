@@ -1,12 +1,11 @@
 //! A client of one server: asks which protocol it speaks, calls it, and trusts nothing that it says.
 
 use std::{
-    collections::HashMap,
     path::Path,
     process::ExitStatus,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -15,24 +14,24 @@ use osvm_jail::Spec;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Map, Value, json};
 use tokio::{
-    io::{AsyncWriteExt, BufReader},
-    process::{Child, ChildStdin, ChildStdout},
+    io::AsyncWriteExt,
+    process::{Child, ChildStdin},
     sync::{mpsc, oneshot},
     time::timeout,
 };
 
 use crate::{
+    caller::Caller,
+    incoming::{Incoming, Open, Pending},
     launch,
     version::{self, Version},
-    wire::{self, METHOD_NOT_FOUND, RpcError},
+    wire::{RpcError, line},
 };
 
 /// Calls that may be open at one server.
 const MOST_OPEN: usize = 64;
-/// Messages that may wait to be written to one server.
+/// Messages that may wait to be written to one server, and changes of resources to be told.
 const MOST_WAITING: usize = 64;
-/// Lines that are no messages, after which a server is ended.
-const MOST_NOISE: u64 = 1000;
 /// How long a server may take to answer which protocol it speaks, before the older way is tried.
 const PROBE: Duration = Duration::from_secs(5);
 /// How long the older way may take: programs that have to load a lot start slowly.
@@ -74,18 +73,6 @@ pub enum Error {
     Answer(String),
 }
 
-type Reply = oneshot::Sender<Result<Value, RpcError>>;
-
-/// Calls that are open; None once the server has ended.
-#[derive(Clone)]
-struct Open(Arc<Mutex<Option<HashMap<u64, Reply>>>>);
-
-impl Open {
-    fn with<T>(&self, what: impl FnOnce(&mut Option<HashMap<u64, Reply>>) -> T) -> T {
-        what(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
 /// One running server.
 pub struct Connection {
     child: Child,
@@ -93,6 +80,10 @@ pub struct Connection {
     open: Open,
     next: AtomicU64,
     version: Version,
+    /// Whether the server said that its tools are others now.
+    stale: Arc<AtomicBool>,
+    /// The level of log messages that an older server was told last.
+    level: Mutex<Option<String>>,
 }
 
 /// An open call. Dropped before its answer came, it takes itself off the list and tells the server.
@@ -113,40 +104,52 @@ impl Drop for Call<'_> {
 }
 
 impl Connection {
-    /// Starts a server and finds out what it speaks. `monitor` is the file of this program.
+    /// Starts a server and finds out what it speaks. `monitor` is the file of this program. `updates` gets its notifications that a
+    /// resource has changed. With `older`, it is taken for a server with a handshake and not asked.
     ///
     /// # Errors
     /// When it does not start, ends, or speaks nothing that is known here.
-    pub async fn start(monitor: &Path, spec: &Spec) -> Result<Self, Error> {
+    pub async fn start(monitor: &Path, spec: &Spec, older: bool, updates: mpsc::Sender<Value>) -> Result<Self, Error> {
         let mut child = launch::start(monitor, spec).await?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else { return Err(Error::Ended) };
-        let open = Open(Arc::new(Mutex::new(Some(HashMap::new()))));
+        let open = Open::new();
         let (out, waiting) = mpsc::channel(MOST_WAITING);
         tokio::spawn(write(stdin, waiting));
-        tokio::spawn(read(stdout, open.clone(), out.clone().downgrade()));
-        let mut connection = Self { child, out, open, next: AtomicU64::new(1), version: Version::Modern };
-        connection.version = connection.negotiate().await?;
+        let incoming = Incoming::new(open.clone(), out.clone().downgrade(), updates);
+        let stale = incoming.stale.clone();
+        tokio::spawn(incoming.read(stdout));
+        let (next, version) = (AtomicU64::new(1), Version::Modern);
+        let mut connection = Self { child, out, open, next, version, stale, level: Mutex::default() };
+        connection.version = connection.negotiate(older).await?;
         Ok(connection)
     }
 
-    async fn negotiate(&self) -> Result<Version, Error> {
-        match self.request("server/discover", json!({}), PROBE).await {
-            Ok(found) => {
-                let speaks =
-                    found["supportedVersions"].as_array().is_some_and(|all| all.iter().any(|v| v == version::MODERN));
-                if speaks {
-                    return Ok(Version::Modern);
+    /// Room for the changes of one server's resources.
+    pub fn updates() -> (mpsc::Sender<Value>, mpsc::Receiver<Value>) {
+        mpsc::channel(MOST_WAITING)
+    }
+
+    async fn negotiate(&self, older: bool) -> Result<Version, Error> {
+        let nobody = Caller::plain("");
+        if !older {
+            match self.request("server/discover", json!({}), PROBE, &nobody).await {
+                Ok(found) => {
+                    let versions = found["supportedVersions"].as_array();
+                    if versions.is_some_and(|all| all.iter().any(|version| version == version::MODERN)) {
+                        return Ok(Version::Modern);
+                    }
                 }
+                Err(Error::Refused(_) | Error::Late { .. }) => {}
+                Err(error) => return Err(error),
             }
-            Err(Error::Refused(_) | Error::Late { .. }) => {}
-            Err(error) => return Err(error),
         }
         let params = json!({
             "protocolVersion": version::LEGACY[0],
-            "capabilities": {},
+            // What the gateway passes on to a client that can do it.
+            "capabilities": { "sampling": {}, "elicitation": {}, "roots": {} },
             "clientInfo": version::own_info(),
         });
-        let found = self.send("initialize", params, START).await?;
+        let found = self.send("initialize", params, START, &nobody).await?;
         let spoken = found["protocolVersion"].as_str().unwrap_or_default();
         if !version::LEGACY.contains(&spoken) {
             return Err(Error::Version(spoken.to_owned()));
@@ -165,31 +168,72 @@ impl Connection {
         self.open.with(|open| open.is_some())
     }
 
-    /// Calls a method. The result has no trace of the protocol's version.
+    /// Calls that are open.
+    pub fn calls(&self) -> usize {
+        self.open.with(|open| open.as_ref().map_or(0, std::collections::HashMap::len))
+    }
+
+    /// Whether the server has said since the last question that its tools are others now.
+    pub fn take_stale(&self) -> bool {
+        self.stale.swap(false, Ordering::Relaxed)
+    }
+
+    /// Calls a method. The result has no trace of the protocol's version, but for `resultType` where a client of the modern version is
+    /// to give input first.
     ///
     /// # Errors
     /// When there is no result. A call is never sent twice.
-    pub async fn request(&self, method: &str, mut params: Value, limit: Duration) -> Result<Value, Error> {
-        if self.version == Version::Modern {
-            version::add_meta(&mut params);
+    pub async fn request(&self, method: &str, params: Value, limit: Duration, caller: &Caller) -> Result<Value, Error> {
+        if self.version == Version::Legacy
+            && let Some(level) = &caller.log_level
+        {
+            self.set_level(level, limit, caller).await?;
         }
-        let mut result = self.send(method, params, limit).await?;
-        match result.as_object_mut().map(|fields| fields.remove("resultType")) {
-            Some(None) => Ok(result),
-            Some(Some(Value::String(kind))) if kind == "complete" => Ok(result),
-            // A server that wants input first: nobody here can be asked.
+        let mut result = self.send(method, params, limit, caller).await?;
+        let Some(fields) = result.as_object_mut() else { return Err(Error::Answer(method.to_owned())) };
+        // Who the server is stays here.
+        fields.remove("_meta");
+        match fields.get("resultType").and_then(Value::as_str) {
+            Some("input_required") if version::may_ask(method) && caller.version == Version::Modern => Ok(result),
+            Some("complete") => {
+                fields.remove("resultType");
+                Ok(result)
+            }
+            None if !fields.contains_key("resultType") => Ok(result),
+            // A server that wants input first: this client cannot be asked.
             _ => Err(Error::Answer(method.to_owned())),
         }
     }
 
-    async fn send(&self, method: &str, params: Value, limit: Duration) -> Result<Value, Error> {
+    /// An older server has one level for all; what is below a client's own level is left out on the way.
+    async fn set_level(&self, level: &str, limit: Duration, caller: &Caller) -> Result<(), Error> {
+        let current = || self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        if current().as_deref() == Some(level) {
+            return Ok(());
+        }
+        match self.send("logging/setLevel", json!({ "level": level }), limit, caller).await {
+            // A server without log messages.
+            Ok(_) | Err(Error::Refused(_)) => *current() = Some(level.to_owned()),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    async fn send(&self, method: &str, mut params: Value, limit: Duration, caller: &Caller) -> Result<Value, Error> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut meta = caller.meta(self.version, id);
+        if self.version == Version::Modern {
+            version::add_meta(&mut meta);
+        }
+        if !meta.is_empty() {
+            params["_meta"] = Value::Object(meta);
+        }
         let (reply, answer) = oneshot::channel();
         self.open.with(|open| match open {
             None => Err(Error::Ended),
             Some(open) if open.len() >= MOST_OPEN => Err(Error::Busy),
             Some(open) => {
-                open.insert(id, reply);
+                open.insert(id, Pending { reply, caller: caller.clone() });
                 Ok(())
             }
         })?;
@@ -212,10 +256,11 @@ impl Connection {
     /// # Errors
     /// When a page has no answer, or there is no end of them.
     pub async fn list(&self, method: &str, field: &str, limit: Duration) -> Result<Vec<Value>, Error> {
+        let nobody = Caller::plain("");
         let mut entries = Vec::new();
         let mut params = Map::new();
         for _ in 0..MOST_PAGES {
-            let mut page = self.request(method, Value::Object(params.clone()), limit).await?;
+            let mut page = self.request(method, Value::Object(params.clone()), limit, &nobody).await?;
             let Value::Array(found) = page[field].take() else { return Err(Error::Answer(method.to_owned())) };
             entries.extend(found);
             if entries.len() > MOST_ENTRIES {
@@ -248,68 +293,10 @@ impl Connection {
     }
 }
 
-fn line(message: &Value) -> Vec<u8> {
-    let mut line = message.to_string().into_bytes();
-    line.push(b'\n');
-    line
-}
-
 async fn write(mut stdin: ChildStdin, mut waiting: mpsc::Receiver<Vec<u8>>) {
     while let Some(message) = waiting.recv().await {
         if stdin.write_all(&message).await.is_err() || stdin.flush().await.is_err() {
             return;
         }
     }
-}
-
-/// Until the server ends or its stream is of no use any more.
-async fn read(stdout: ChildStdout, open: Open, out: mpsc::WeakSender<Vec<u8>>) {
-    let mut from = BufReader::new(stdout);
-    let mut text = Vec::new();
-    let mut noise = 0;
-    loop {
-        match wire::read_line(&mut from, &mut text).await {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(error) => {
-                eprintln!("note: a server is not listened to any more: {error}");
-                break;
-            }
-        }
-        let Ok(Value::Object(mut message)) = serde_json::from_slice::<Value>(&text) else {
-            noise += 1;
-            if noise > MOST_NOISE {
-                eprintln!("note: a server is not listened to any more: it writes what is no JSON-RPC");
-                break;
-            }
-            continue;
-        };
-        if message.contains_key("method") {
-            // A request of the server's, or a notification, which needs nothing.
-            if let (Some(id), Some(out)) = (message.get("id"), out.upgrade()) {
-                let answer = match message.get("method").and_then(Value::as_str) {
-                    Some("ping") => json!({ "jsonrpc": "2.0", "id": id, "result": {} }),
-                    _ => RpcError::new(METHOD_NOT_FOUND, "not offered to servers").answer(id),
-                };
-                // A server that does not read its answers does not get them.
-                let _ = out.try_send(line(&answer));
-            }
-            continue;
-        }
-        let Some(id) = message.get("id").and_then(Value::as_u64) else { continue };
-        let answer = match (message.remove("result"), message.remove("error")) {
-            (Some(result), None) => Ok(result),
-            (_, Some(error)) => Err(RpcError {
-                code: error["code"].as_i64().unwrap_or(wire::INTERNAL),
-                message: error["message"].as_str().unwrap_or_default().to_owned(),
-                data: error.get("data").cloned(),
-            }),
-            (None, None) => continue,
-        };
-        if let Some(reply) = open.with(|open| open.as_mut().and_then(|open| open.remove(&id))) {
-            let _ = reply.send(answer);
-        }
-    }
-    // Each open call learns of it by its sender's end.
-    open.with(Option::take);
 }

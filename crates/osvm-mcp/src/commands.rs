@@ -1,17 +1,25 @@
 //! What each command does.
 
-use std::{env, error::Error, path::PathBuf, sync::Arc, time::Duration};
+use std::{env, error::Error, fs::File, net::SocketAddr, os::fd::AsFd, path::PathBuf, sync::Arc, time::Duration};
 
 use osvm_mcp::{
+    audit::Audit,
+    caller::Caller,
     client::Connection,
-    config::{self, Config, Server},
+    config::{self, Client, Config, DEFAULT_REQUESTS, Server},
+    endpoint::Endpoint,
     gateway::Gateway,
     import, launch,
-    pins::Pins,
-    serve,
+    packages::{self, Package},
+    pins::{Pins, sha256},
+    random_hex, serve,
 };
 use serde_json::{Value, json};
-use tokio::io::BufReader;
+use tokio::{
+    io::{AsyncBufRead, BufReader},
+    net::{TcpListener, unix::pipe::Receiver},
+    signal::unix::{SignalKind, signal},
+};
 
 use crate::args::{Add, Args, Command};
 
@@ -50,11 +58,15 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         Command::Schema => {}
         Command::Add(add) => {
             let (name, server) = declared(add)?;
+            let package = Package::of(&server.command).map_err(|error| usage(error.to_string()))?;
             if config.servers.insert(name.clone(), server).is_some() {
                 return Err(usage(format!("there is a server {name:?} already: osvm mcp rm {name}")));
             }
             config.save(&path)?;
-            eprintln!("added {name}; look at its tools: osvm mcp tools {name}");
+            match package {
+                Some(_) => eprintln!("added {name}; install it: osvm mcp install {name}"),
+                None => eprintln!("added {name}; look at its tools: osvm mcp tools {name}"),
+            }
         }
         Command::Ls => {
             for (name, server) in &config.servers {
@@ -67,6 +79,10 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
             config.save(&path)?;
             // After the server, so that there is never one whose tools nobody approved.
             pins.forget(&name)?;
+            match std::fs::remove_dir_all(folder()?.join(&name)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
         }
         Command::Import { file } => {
             for (name, server) in import::read(&file)? {
@@ -87,7 +103,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
             eprintln!("{} goes through osvm; as it was: {}", file.display(), backup.display());
         }
         Command::Tools { name, held } => {
-            let connection = connect(config.server(&name)?).await?;
+            let connection = connect(&name, config.server(&name)?).await?;
             let listed = connection.list("tools/list", "tools", limit(config.server(&name)?)).await;
             connection.stop().await;
             let listed = listed?;
@@ -99,7 +115,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
             }
         }
         Command::Approve { name } => {
-            let connection = connect(config.server(&name)?).await?;
+            let connection = connect(&name, config.server(&name)?).await?;
             let listed = connection.list("tools/list", "tools", limit(config.server(&name)?)).await;
             connection.stop().await;
             pins.approve(&name, &listed?)?;
@@ -114,23 +130,98 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         }
         Command::Resources { name } => ask(config, &name, pins, "resources/list", json!({})).await?,
         Command::Prompts { name } => ask(config, &name, pins, "prompts/list", json!({})).await?,
-        Command::Serve { only } => {
-            let gateway = Arc::new(Gateway::new(config, only.as_deref(), pins, env::current_exe()?)?);
-            let served = serve::serve(gateway.clone(), BufReader::new(tokio::io::stdin()), tokio::io::stdout()).await;
+        Command::Token { name, server } => {
+            for server in &server {
+                config.server(server)?;
+            }
+            let token = random_hex()?;
+            let servers = Some(server).filter(|servers| !servers.is_empty());
+            let token_sha256 = sha256(token.as_bytes());
+            let client = Client { token_sha256, servers, requests_a_minute: DEFAULT_REQUESTS };
+            config.clients.insert(name, client);
+            config.save(&path)?;
+            println!("{token}");
+        }
+        Command::Install { name, allow, update } => {
+            let package = Package::of(&config.server(&name)?.command)?;
+            let package = package.ok_or_else(|| usage(format!("{name} is neither npx nor uvx: nothing to install")))?;
+            let folder = folder()?.join(&name);
+            packages::install(&env::current_exe()?, &folder, &package, &allow, update).await?;
+            eprintln!("installed {name}; versions and hashes are locked in {}", folder.display());
+        }
+        Command::Serve { only, listen: None, .. } => {
+            let gateway = Arc::new(gateway(config, only.as_deref(), pins)?);
+            let served = tokio::select! {
+                served = serve::serve(gateway.clone(), stdin(), tokio::io::stdout()) => served,
+                () = gateway.tidy() => Ok(()),
+            };
             gateway.stop().await;
             served?;
         }
+        Command::Serve { only, listen: Some(at), host } => listen(config, only.as_deref(), pins, at, &host).await?,
     }
     Ok(())
 }
 
-async fn connect(server: &Server) -> Result<Connection, Failure> {
-    Ok(Connection::start(&env::current_exe()?, &launch::spec(server)?).await?)
+fn gateway(config: Config, only: Option<&str>, pins: Pins) -> Result<Gateway, Failure> {
+    let audit = Audit::open(&state()?.join("mcp/audit.jsonl"))?;
+    Ok(Gateway::new(config, only, pins, Some(audit), folder()?, env::current_exe()?)?)
+}
+
+/// stdin, waited for as a pipe where it is one: without the thread that other files need. Nobody else reads from that end of it.
+fn stdin() -> Box<dyn AsyncBufRead + Unpin + Send> {
+    let pipe = std::io::stdin().as_fd().try_clone_to_owned().and_then(|fd| Receiver::from_file(File::from(fd)));
+    match pipe {
+        Ok(pipe) => Box::new(BufReader::new(pipe)),
+        Err(_) => Box::new(BufReader::new(tokio::io::stdin())),
+    }
+}
+
+/// Serves over HTTP until it is told to end.
+async fn listen(
+    config: Config,
+    only: Option<&str>,
+    pins: Pins,
+    at: SocketAddr,
+    hosts: &[String],
+) -> Result<(), Failure> {
+    let listener = TcpListener::bind(at)
+        .await
+        .map_err(|error| Failure { line: format!("cannot listen at {at}: {error}"), exit: 1 })?;
+    let at = listener.local_addr()?;
+    let gateway = Arc::new(gateway(config.clone(), only, pins)?);
+    let endpoint = Arc::new(Endpoint::new(gateway.clone(), &config, at, hosts).map_err(usage)?);
+    let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    eprintln!("serving http://{at}/mcp");
+    let served = tokio::select! {
+        served = endpoint.serve(listener) => served,
+        () = gateway.tidy() => Ok(()),
+        _ = interrupted.recv() => Ok(()),
+        _ = terminated.recv() => Ok(()),
+    };
+    gateway.stop().await;
+    Ok(served?)
+}
+
+/// Where packages are installed.
+fn folder() -> Result<PathBuf, Failure> {
+    Ok(state()?.join("mcp/packages"))
+}
+
+async fn connect(name: &str, server: &Server) -> Result<Connection, Failure> {
+    let older = server.protocol.is_some_and(config::Protocol::is_older);
+    Ok(Connection::start(
+        &env::current_exe()?,
+        &launch::spec(name, server, &folder()?)?,
+        older,
+        Connection::updates().0,
+    )
+    .await?)
 }
 
 async fn ask(config: Config, name: &str, pins: Pins, method: &str, params: Value) -> Result<(), Failure> {
-    let gateway = Gateway::new(config, Some(name), pins, env::current_exe()?)?;
-    let answer = gateway.handle(method, params).await;
+    let gateway = gateway(config, Some(name), pins)?;
+    let answer = gateway.handle(method, params, &Caller::plain("cli")).await;
     gateway.stop().await;
     let answer = answer?;
     print(&answer)?;

@@ -24,6 +24,10 @@ pub const LONGEST_NAME: usize = 48;
 pub const LARGEST_FILE: u64 = 4 << 20;
 /// Seconds that a call may take when nobody says.
 pub const DEFAULT_CALL_SECONDS: u64 = 60;
+/// Seconds that a server runs on without a call when nobody says.
+pub const DEFAULT_IDLE_SECONDS: u64 = 600;
+/// Requests of a client a minute when nobody says.
+pub const DEFAULT_REQUESTS: u32 = 600;
 
 /// All servers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +36,41 @@ pub struct Config {
     /// By name: letters, digits, `-` and single `_`.
     #[serde(default)]
     pub servers: BTreeMap<String, Server>,
+    /// Who may use the HTTP endpoint, by name. Without any, everybody may who reaches it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub clients: BTreeMap<String, Client>,
+}
+
+/// A client of the HTTP endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Client {
+    /// SHA-256 of its token, hexadecimal. The token itself is nowhere.
+    pub token_sha256: String,
+    /// The servers that it may use; all without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub servers: Option<Vec<String>>,
+    /// Requests a minute.
+    #[serde(default = "default_requests")]
+    pub requests_a_minute: u32,
+}
+
+/// The protocol that a server is spoken to in, where it is not asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Protocol {
+    /// The one without a handshake; it is asked all the same.
+    #[serde(rename = "2026-07-28")]
+    Modern,
+    /// One with a handshake: the server says which.
+    #[serde(rename = "2025-11-25")]
+    Older,
+}
+
+impl Protocol {
+    /// Whether there is a handshake.
+    pub fn is_older(self) -> bool {
+        self == Self::Older
+    }
 }
 
 /// One server and its permission profile.
@@ -70,10 +109,27 @@ pub struct Server {
     /// Tools that may be listed and called, by the server's own names; all without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tools: Option<Vec<String>>,
+    /// How long it runs on after the last call, seconds.
+    #[serde(default = "default_idle_seconds")]
+    pub idle_seconds: u64,
+    /// What it speaks; it is asked without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// Whether the audit log has arguments as they are, and not as a hash.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub audit_arguments: bool,
 }
 
 fn default_call_seconds() -> u64 {
     DEFAULT_CALL_SECONDS
+}
+
+fn default_idle_seconds() -> u64 {
+    DEFAULT_IDLE_SECONDS
+}
+
+fn default_requests() -> u32 {
+    DEFAULT_REQUESTS
 }
 
 /// Why a configuration cannot be used.
@@ -106,9 +162,30 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// A client that makes no sense.
+    #[error("client {name:?}: {why}")]
+    Client {
+        /// Its name.
+        name: String,
+        /// Why.
+        why: String,
+    },
     /// There is no server of this name.
     #[error("there is no server {0:?}")]
     Unknown(String),
+}
+
+impl Client {
+    fn check(&self) -> Result<(), String> {
+        let hash = &self.token_sha256;
+        if hash.len() != 64 || !hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err("token-sha256 is 64 hexadecimal digits; `osvm mcp token NAME` makes one".to_owned());
+        }
+        if self.requests_a_minute == 0 {
+            return Err("requests-a-minute is at least 1".to_owned());
+        }
+        Ok(())
+    }
 }
 
 impl Server {
@@ -126,6 +203,9 @@ impl Server {
             pids: None,
             call_seconds: DEFAULT_CALL_SECONDS,
             tools: None,
+            idle_seconds: DEFAULT_IDLE_SECONDS,
+            protocol: None,
+            audit_arguments: false,
         }
     }
 
@@ -198,6 +278,9 @@ impl Config {
         for (name, server) in &self.servers {
             let checked = check_name(name).and_then(|()| server.check());
             checked.map_err(|why| Error::Server { name: name.clone(), why })?;
+        }
+        for (name, client) in &self.clients {
+            client.check().map_err(|why| Error::Client { name: name.clone(), why })?;
         }
         Ok(())
     }

@@ -1,112 +1,151 @@
-//! All servers as one: names, who may be called, and a server's start at its first call.
+//! All servers as one: names, who may be called, and what is written down of it.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::time::interval;
 
 use crate::{
-    client::{Connection, Error},
-    config::{Config, SEPARATOR, Server},
+    audit::Audit,
+    caller::Caller,
+    client::Error,
+    config::{Config, SEPARATOR},
     launch::{self, words},
     pins::Pins,
+    slots::{Common, Slot},
+    version::Version,
+    watch::{Mailbox, SCHEME, Watchers},
     wire::{INTERNAL, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError},
 };
 
 /// The largest result that is passed on, bytes.
 pub const LARGEST_RESULT: usize = 4 << 20;
-/// What stands before a server's name in the URI of a resource.
-const SCHEME: &str = "osvm-mcp://";
-
-/// What of a server is known while it runs.
-#[derive(Clone)]
-struct Running {
-    connection: Arc<Connection>,
-    /// Tools that may be listed and called.
-    tools: Arc<Vec<Value>>,
-}
-
-struct Slot {
-    server: Server,
-    running: Mutex<Option<Running>>,
-}
+/// How often idle servers are looked for.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The servers of one configuration.
 pub struct Gateway {
-    monitor: PathBuf,
-    pins: Pins,
+    common: Common,
     slots: BTreeMap<String, Slot>,
+    audit: Option<Audit>,
     /// Whether names are prefixed.
     prefixed: bool,
 }
 
 impl Gateway {
-    /// Starts nothing. With `only`, there is that server and no other, and names stay as they are.
+    /// Starts nothing. With `only`, there is that server and no other, and names stay as they are. `packages` is the folder of
+    /// installed packages, `monitor` the file of this program.
     ///
     /// # Errors
     /// When there is no server of that name.
-    pub fn new(config: Config, only: Option<&str>, pins: Pins, monitor: PathBuf) -> Result<Self, crate::config::Error> {
+    pub fn new(
+        config: Config,
+        only: Option<&str>,
+        pins: Pins,
+        audit: Option<Audit>,
+        packages: PathBuf,
+        monitor: PathBuf,
+    ) -> Result<Self, crate::config::Error> {
         if let Some(name) = only {
             config.server(name)?;
         }
         let servers = config.servers.into_iter().filter(|(name, _)| only.is_none_or(|only| only == name));
-        let slots = servers.map(|(name, server)| (name, Slot { server, running: Mutex::new(None) })).collect();
-        Ok(Self { monitor, pins, slots, prefixed: only.is_none() })
+        let slots = servers.map(|(name, server)| (name.clone(), Slot::new(name, server))).collect();
+        let prefixed = only.is_none();
+        let common = Common { monitor, pins, packages, watchers: Arc::new(Watchers::new(prefixed)) };
+        Ok(Self { common, slots, audit, prefixed })
+    }
+
+    /// What clients of this version are told that there is.
+    pub fn capabilities(version: Version) -> Value {
+        let resources = if version == Version::Legacy { json!({ "subscribe": true }) } else { json!({}) };
+        json!({ "tools": {}, "prompts": {}, "resources": resources, "logging": {}, "completions": {} })
+    }
+
+    /// The audit log, if one is kept.
+    pub fn audit(&self) -> Option<&Audit> {
+        self.audit.as_ref()
     }
 
     /// Answers a request, whose parameters have no trace of the protocol's version.
     ///
     /// # Errors
     /// As the client is to get it.
-    pub async fn handle(&self, method: &str, params: Value) -> Result<Value, RpcError> {
-        let result = match method {
-            "tools/list" => json!({ "tools": self.tools().await }),
-            "prompts/list" => json!({ "prompts": self.lists(method, "prompts", "name").await }),
-            "resources/list" => json!({ "resources": self.lists(method, "resources", "uri").await }),
-            "resources/templates/list" => {
-                json!({ "resourceTemplates": self.lists(method, "resourceTemplates", "uriTemplate").await })
-            }
-            "tools/call" | "prompts/get" => self.named(method, params).await?,
-            "resources/read" => self.resource(params).await?,
-            _ => return Err(RpcError::new(METHOD_NOT_FOUND, format!("there is no method {method:?}"))),
-        };
-        if result.to_string().len() > LARGEST_RESULT {
-            return Err(RpcError::new(INTERNAL, format!("the result is larger than {LARGEST_RESULT} bytes")));
+    pub async fn handle(&self, method: &str, params: Value, caller: &Caller) -> Result<Value, RpcError> {
+        let audit = self.audit.as_ref().filter(|_| matches!(method, "tools/call" | "prompts/get" | "resources/read"));
+        let entry = audit.map(|audit| {
+            let name = if method == "resources/read" { &params["uri"] } else { &params["name"] };
+            let name = name.as_str().unwrap_or_default();
+            let server = self.find(name, if method == "resources/read" { "/" } else { SEPARATOR }, caller);
+            let shown = server.is_some_and(|(_, slot, _)| slot.server.audit_arguments);
+            audit.begin(&caller.client, method, name, &params["arguments"], shown)
+        });
+        let mut result = self.dispatch(method, params, caller).await;
+        if result.as_ref().is_ok_and(|result| result.to_string().len() > LARGEST_RESULT) {
+            result = Err(RpcError::new(INTERNAL, format!("the result is larger than {LARGEST_RESULT} bytes")));
         }
-        Ok(result)
+        if let Some(entry) = entry {
+            entry.end(&result);
+        }
+        result
     }
 
-    /// Ends all servers.
+    async fn dispatch(&self, method: &str, params: Value, caller: &Caller) -> Result<Value, RpcError> {
+        match (method, caller.version) {
+            ("tools/list", _) => Ok(json!({ "tools": self.tools(caller).await })),
+            ("prompts/list", _) => Ok(json!({ "prompts": self.lists(method, "prompts", "name", caller).await })),
+            ("resources/list", _) => Ok(json!({ "resources": self.lists(method, "resources", "uri", caller).await })),
+            ("resources/templates/list", _) => {
+                let found = self.lists(method, "resourceTemplates", "uriTemplate", caller).await;
+                Ok(json!({ "resourceTemplates": found }))
+            }
+            ("tools/call" | "prompts/get", _) => self.named(method, params, caller).await,
+            ("completion/complete", _) => self.completion(params, caller).await,
+            ("resources/read" | "resources/subscribe" | "resources/unsubscribe", Version::Legacy)
+            | ("resources/read", Version::Modern) => self.resource(method, params, caller).await,
+            _ => Err(RpcError::new(METHOD_NOT_FOUND, format!("there is no method {method:?}"))),
+        }
+    }
+
+    /// Stops servers that nobody has called for long, each by itself, until it is dropped.
+    pub async fn tidy(&self) {
+        let mut look = interval(LOOK);
+        loop {
+            look.tick().await;
+            futures_util::future::join_all(self.slots.values().map(Slot::stop_if_idle)).await;
+        }
+    }
+
+    /// Ends all servers, at the same time.
     pub async fn stop(&self) {
-        let mut ends = Vec::new();
-        for slot in self.slots.values() {
-            if let Some(connection) =
-                slot.running.lock().await.take().and_then(|running| Arc::into_inner(running.connection))
-            {
-                ends.push(tokio::spawn(connection.stop()));
-            }
-        }
-        for end in ends {
-            let _ = end.await;
-        }
+        futures_util::future::join_all(self.slots.values().map(Slot::stop)).await;
     }
 
-    async fn tools(&self) -> Vec<Value> {
+    /// Forgets what a session watches.
+    pub fn leave(&self, mailbox: &Arc<Mailbox>) {
+        self.common.watchers.leave(mailbox);
+    }
+
+    /// Servers that a client may use.
+    fn visible<'a>(&'a self, caller: &'a Caller) -> impl Iterator<Item = (&'a String, &'a Slot)> {
+        self.slots.iter().filter(|(name, _)| caller.may_use(name))
+    }
+
+    async fn tools(&self, caller: &Caller) -> Vec<Value> {
         let mut all = Vec::new();
-        for (name, slot) in &self.slots {
-            match self.running(name, slot).await {
-                Ok(running) => all.extend(running.tools.iter().cloned().map(|tool| self.outside(name, "name", tool))),
+        for (name, slot) in self.visible(caller) {
+            match slot.tools(&self.common).await {
+                Ok(tools) => all.extend(tools.iter().cloned().map(|tool| self.outside(name, "name", tool))),
                 Err(error) => eprintln!("note: the tools of {name} are left out: {}", launch::plain(&words(&error))),
             }
         }
         all
     }
 
-    async fn lists(&self, method: &str, field: &str, key: &str) -> Vec<Value> {
+    async fn lists(&self, method: &str, field: &str, key: &str, caller: &Caller) -> Vec<Value> {
         let mut all = Vec::new();
-        for (name, slot) in &self.slots {
-            let list =
-                async { self.running(name, slot).await?.connection.list(method, field, limit(&slot.server)).await };
+        for (name, slot) in self.visible(caller) {
+            let list = async { slot.running(&self.common).await?.connection.list(method, field, slot.limit()).await };
             match list.await {
                 Ok(found) => all.extend(found.into_iter().map(|entry| self.outside(name, key, entry))),
                 // A server that has none of this kind.
@@ -118,64 +157,62 @@ impl Gateway {
     }
 
     /// `tools/call` and `prompts/get`.
-    async fn named(&self, method: &str, mut params: Value) -> Result<Value, RpcError> {
+    async fn named(&self, method: &str, mut params: Value, caller: &Caller) -> Result<Value, RpcError> {
         let asked = params["name"].as_str().unwrap_or_default().to_owned();
         let unknown = || RpcError::new(INVALID_PARAMS, format!("there is no {asked:?}"));
-        let (server, inner) = self.inside(&asked, SEPARATOR).ok_or_else(unknown)?;
-        let slot = self.slots.get(server).ok_or_else(unknown)?;
+        let (server, slot, inner) = self.find(&asked, SEPARATOR, caller).ok_or_else(unknown)?;
         let is_tool = method == "tools/call";
         // Before the server is started for it.
         if is_tool && !slot.server.offers(inner) {
             return Err(unknown());
         }
-        let running = self.running(server, slot).await.map_err(|error| refusal(server, &error))?;
+        let running = slot.running(&self.common).await.map_err(|error| refusal(server, &error))?;
         if is_tool && !running.tools.iter().any(|tool| tool["name"] == inner) {
             return Err(unknown());
         }
         params["name"] = json!(inner);
-        let called = running.connection.request(method, params, limit(&slot.server)).await;
+        let called = running.connection.request(method, params, slot.limit(), caller).await;
         called.map_err(|error| refusal(server, &error))
     }
 
-    async fn resource(&self, mut params: Value) -> Result<Value, RpcError> {
+    async fn completion(&self, mut params: Value, caller: &Caller) -> Result<Value, RpcError> {
+        let (key, separator) = if params["ref"]["type"] == "ref/resource" { ("uri", "/") } else { ("name", SEPARATOR) };
+        let asked = params["ref"][key].as_str().unwrap_or_default().to_owned();
+        let unknown = || RpcError::new(INVALID_PARAMS, format!("there is no {asked:?}"));
+        let (server, slot, inner) = self.find(&asked, separator, caller).ok_or_else(unknown)?;
+        params["ref"][key] = json!(inner);
+        let running = slot.running(&self.common).await.map_err(|error| refusal(server, &error))?;
+        let called = running.connection.request("completion/complete", params, slot.limit(), caller).await;
+        called.map_err(|error| refusal(server, &error))
+    }
+
+    /// `resources/read`, and of older clients `resources/subscribe` and `resources/unsubscribe`.
+    async fn resource(&self, method: &str, mut params: Value, caller: &Caller) -> Result<Value, RpcError> {
         let asked = params["uri"].as_str().unwrap_or_default().to_owned();
-        let unknown = || RpcError::new(INVALID_PARAMS, format!("there is no resource {asked:?}"));
-        let plain = if self.prefixed { asked.strip_prefix(SCHEME).ok_or_else(unknown)? } else { asked.as_str() };
-        let (server, inner) = self.inside(plain, "/").ok_or_else(unknown)?;
-        let slot = self.slots.get(server).ok_or_else(unknown)?;
+        let unknown = || RpcError {
+            code: INVALID_PARAMS,
+            message: "Resource not found".to_owned(),
+            data: Some(json!({ "uri": asked })),
+        };
+        let (server, slot, inner) = self.find(&asked, "/", caller).ok_or_else(unknown)?;
         params["uri"] = json!(inner);
-        let running = self.running(server, slot).await.map_err(|error| refusal(server, &error))?;
-        let called = running.connection.request("resources/read", params, limit(&slot.server)).await;
+        let running = slot.running(&self.common).await.map_err(|error| refusal(server, &error))?;
+        let (watchers, mailbox) = (&self.common.watchers, &caller.mailbox);
+        if method == "resources/unsubscribe" && !watchers.remove(server, inner, mailbox) {
+            // Others watch it still.
+            return Ok(json!({}));
+        }
+        let called = running.connection.request(method, params, slot.limit(), caller).await;
         let mut result = called.map_err(|error| refusal(server, &error))?;
-        if let Some(contents) = result["contents"].as_array_mut() {
+        if method == "resources/subscribe" && !watchers.add(server, inner, mailbox) {
+            return Err(RpcError::new(INTERNAL, "too many resources are watched"));
+        }
+        if let Some(contents) = result.get_mut("contents").and_then(Value::as_array_mut) {
             for content in contents {
                 *content = self.outside(server, "uri", content.take());
             }
         }
         Ok(result)
-    }
-
-    /// The running server, started if need be. Only one start of a server goes on at a time; others are not held up by it.
-    async fn running(&self, name: &str, slot: &Slot) -> Result<Running, Error> {
-        let mut running = slot.running.lock().await;
-        if let Some(running) = running.as_ref().filter(|running| running.connection.alive()) {
-            return Ok(running.clone());
-        }
-        *running = None;
-        let connection = Connection::start(&self.monitor, &launch::spec(&slot.server)?).await?;
-        let tools = match connection.list("tools/list", "tools", limit(&slot.server)).await {
-            Err(Error::Refused(error)) if error.code == METHOD_NOT_FOUND => Vec::new(),
-            tools => tools?,
-        };
-        let sorted = self.pins.sort(name, tools).map_err(|error| launch::Error::Declared(words(&error)))?;
-        if !sorted.held.is_empty() {
-            let held = launch::plain(&sorted.held.join(", "));
-            eprintln!("note: {name}: new or changed since they were approved, and held: {held}");
-            eprintln!("  help: look at them with `osvm mcp tools {name} --held`, then `osvm mcp approve {name}`");
-        }
-        let tools = sorted.approved.into_iter();
-        let tools = tools.filter(|tool| tool["name"].as_str().is_some_and(|tool| slot.server.offers(tool))).collect();
-        Ok(running.insert(Running { connection: Arc::new(connection), tools: Arc::new(tools) }).clone())
     }
 
     /// An entry of a list as clients see it.
@@ -184,23 +221,22 @@ impl Gateway {
             entry[key] = json!(if key == "name" {
                 format!("{server}{SEPARATOR}{name}")
             } else {
-                format!("{SCHEME}{server}/{name}")
+                self.common.watchers.outside(server, name)
             });
         }
         entry
     }
 
     /// The server and its own name for what a client asks for.
-    fn inside<'a>(&'a self, asked: &'a str, separator: &str) -> Option<(&'a str, &'a str)> {
-        if self.prefixed {
-            return asked.split_once(separator);
-        }
-        self.slots.keys().next().map(|only| (only.as_str(), asked))
+    fn find<'a>(&'a self, asked: &'a str, separator: &str, caller: &Caller) -> Option<(&'a str, &'a Slot, &'a str)> {
+        let (server, inner) = if self.prefixed {
+            let asked = if separator == "/" { asked.strip_prefix(SCHEME)? } else { asked };
+            asked.split_once(separator)?
+        } else {
+            (self.slots.keys().next()?.as_str(), asked)
+        };
+        self.slots.get(server).filter(|_| caller.may_use(server)).map(|slot| (server, slot, inner))
     }
-}
-
-fn limit(server: &Server) -> Duration {
-    Duration::from_secs(server.call_seconds)
 }
 
 /// A server's own error goes through as it is; what failed here is told by the server's name.

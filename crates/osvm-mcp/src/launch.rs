@@ -19,7 +19,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::config::Server;
+use crate::{config::Server, packages};
 
 /// The word by which this program is told that it is a monitor.
 pub const MONITOR: &str = "in-jail";
@@ -39,22 +39,37 @@ pub enum Error {
     /// The jail refuses the declaration.
     #[error("the jail cannot be described")]
     Jail(#[from] osvm_jail::Error),
+    /// A folder of a package cannot be read or written.
+    #[error("cannot install into {}", path.display())]
+    Folder {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The monitor cannot be started.
     #[error("cannot start the jail's monitor")]
     Monitor(#[source] io::Error),
 }
 
-/// The jail of a server, as declared.
+/// The jail of a server, as declared. `packages` is the folder of installed packages.
 ///
 /// # Errors
 /// When its program is not there or what is declared makes no sense.
-pub fn spec(server: &Server) -> Result<Spec, Error> {
+pub fn spec(name: &str, server: &Server, packages: &Path) -> Result<Spec, Error> {
+    let (server, libraries) = packages::resolve(name, server, packages)?;
     let name = server.command.first().map_or("", String::as_str);
     let program = find(name)?;
     let mount = |path: &PathBuf, writable| Mount { source: path.clone(), target: path.clone(), writable, owned: true };
     let mut mounts: Vec<_> = server.read.iter().map(|path| mount(path, false)).collect();
     mounts.extend(server.write.iter().map(|path| mount(path, true)));
     mounts.extend(closure(&program, &mounts)?);
+    for library in libraries {
+        if !mounts.iter().any(|mount| mount.target == library.target) {
+            mounts.push(library);
+        }
+    }
     let mut variables = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
     variables.extend(server.env.clone());
     let allow = server.allow.iter().map(|text| HostPort::parse(text));
@@ -78,7 +93,7 @@ pub fn spec(server: &Server) -> Result<Spec, Error> {
 }
 
 /// A program by its path, or by its name in `PATH`.
-fn find(name: &str) -> Result<PathBuf, Error> {
+pub(crate) fn find(name: &str) -> Result<PathBuf, Error> {
     let missing = || Error::Declared(format!("there is no program {name:?}: give its whole path"));
     if name.contains('/') {
         return std::fs::canonicalize(name).map_err(|_| missing());

@@ -2,14 +2,15 @@
 //!
 //! # Design
 //!
-//! Three parts, each of which can be read by itself:
+//! Four parts, each of which can be read by itself:
 //!
 //! - **Configuration** ([`config`], [`import`]): `mcp.toml` declares each server: its command, and what it may read, write, reach and use
 //!   up. What is not declared is not there. Commands are taken over from the configuration of an MCP client, permissions are not.
 //! - **A server's process** ([`launch`], [`client`], [`wire`]): `osvm-mcp` starts itself again as the jail's monitor, which must have
 //!   a single thread. The monitor reads one specification from its stdin, byte for byte as long as it was told, and the rest of
 //!   stdin is the server's. JSON-RPC goes over stdin and stdout, a message a line. stderr is the server's log.
-//! - **The gateway** ([`gateway`], [`pins`], [`serve`]): clients of 2026-07-28, 2025-11-25 and 2025-06-18 on one side, servers of any of them
+//! - **Packages** ([`packages`]): `npx` and `uvx` are not run; what they stand for is installed in one jail and run in another.
+//! - **The gateway** ([`gateway`], [`pins`], [`audit`]), over stdio ([`serve`]) or HTTP ([`endpoint`]): clients of 2026-07-28, 2025-11-25 and 2025-06-18 on one side, servers of any of them
 //!   on the other. A server's version is found out once a process: `server/discover` first, `initialize` if that is refused or not
 //!   answered. Inside there is one form, a method with parameters and a result; what differs between the versions is added and
 //!   taken away at the edges ([`version`]).
@@ -31,21 +32,34 @@
 //! | an answer to a call that is not open | it is thrown away |
 //! | a tool's description is not the approved one | the tool is not listed and not called, until it is approved |
 //! | a tool that is not on the allow-list | it is not listed, and a call is refused without asking the server |
+//! | a server asks its client | the client of the one open call is asked, if it is of the older versions and can do it; else the server is refused |
 //!
 //! # What it does not do
 //!
-//! Only level `process`. No HTTP endpoint, no remote servers, no npx or uvx (their installation needs a phase of its own), no secrets but plain environment
-//! variables, no sampling, elicitation or roots from a server to a client (a server that asks gets "method not found"), no
-//! subscriptions, no progress to the client.
+//! Only level `process`. No remote servers, no secrets but plain environment variables. What a modern server asks for goes to a modern client
+//! only, what an older one asks for to an older one; between the two it is refused. No `subscriptions/listen`.
 
 #![forbid(unsafe_code)]
 
+mod access;
+pub mod audit;
+pub mod caller;
 pub mod client;
 pub mod config;
+pub mod endpoint;
 pub mod gateway;
+mod headers;
 pub mod import;
+mod incoming;
 pub mod launch;
+mod message;
+pub mod packages;
 pub mod pins;
 pub mod serve;
+mod sessions;
+mod slots;
 pub mod version;
+pub mod watch;
 pub mod wire;
+
+pub use sessions::random_hex;

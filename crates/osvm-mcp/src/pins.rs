@@ -61,6 +61,32 @@ impl Pins {
         Ok(sorted)
     }
 
+    fn list(&self, server: &str) -> PathBuf {
+        self.0.join(format!("{server}.tools.json"))
+    }
+
+    /// The approved tools as they were listed last, if the server was declared just so.
+    pub fn known(&self, server: &str, declared: &str) -> Option<Vec<Value>> {
+        let mut list: Value = serde_json::from_str(&read(&self.list(server)).ok()??).ok()?;
+        let approved: BTreeMap<String, String> = serde_json::from_str(&read(&self.file(server)).ok()??).ok()?;
+        let tools = match list["tools"].take() {
+            Value::Array(tools) if list["declared"] == declared => tools,
+            _ => return None,
+        };
+        // An approval that was taken back since.
+        let still = |tool: &Value| approved.get(tool["name"].as_str().unwrap_or_default()) == Some(&hash(tool));
+        tools.iter().all(still).then_some(tools)
+    }
+
+    /// Keeps the approved tools of a server that is declared so, for lists without a start.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn learn(&self, server: &str, declared: &str, tools: &[Value]) -> Result<(), Error> {
+        let list = serde_json::json!({ "declared": declared, "tools": tools });
+        replace(&self.list(server), list.to_string().as_bytes())
+    }
+
     /// Approves exactly these.
     ///
     /// # Errors
@@ -71,7 +97,9 @@ impl Pins {
         let path = self.file(server);
         let text = serde_json::to_string_pretty(&known)
             .map_err(|error| Error::Syntax { path: path.clone(), why: error.to_string() })?;
-        replace(&path, text.as_bytes())
+        replace(&path, text.as_bytes())?;
+        // It is of before this approval.
+        remove(self.list(server))
     }
 
     /// Forgets a server, so that the next one of its name is a new one.
@@ -79,13 +107,18 @@ impl Pins {
     /// # Errors
     /// When the file is there and cannot be removed.
     pub fn forget(&self, server: &str) -> Result<(), Error> {
-        let path = self.file(server);
-        match std::fs::remove_file(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::File { what: "remove", path, source })
-            }
-            _ => Ok(()),
+        remove(self.file(server))?;
+        remove(self.list(server))
+    }
+}
+
+/// Removes a file that may be there.
+fn remove(path: PathBuf) -> Result<(), Error> {
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::File { what: "remove", path, source })
         }
+        _ => Ok(()),
     }
 }
 
@@ -93,8 +126,13 @@ impl Pins {
 pub fn hash(tool: &Value) -> String {
     let mut text = String::new();
     canonical(tool, &mut text);
+    sha256(text.as_bytes())
+}
+
+/// SHA-256, hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
     let mut hex = String::new();
-    for byte in Sha256::digest(text.as_bytes()) {
+    for byte in Sha256::digest(bytes) {
         let _ = write!(hex, "{byte:02x}");
     }
     hex
@@ -146,6 +184,22 @@ mod tests {
         assert_eq!(pins.sort("s", vec![first.clone()]).unwrap().approved.len(), 1);
         pins.approve("s", &[changed.clone(), new]).unwrap();
         assert_eq!(pins.sort("s", vec![changed, first]).unwrap().held, ["a"]);
+    }
+
+    #[test]
+    fn a_list_is_kept_for_this_declaration_and_these_approvals_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let pins = Pins::new(folder.path());
+        let tools = vec![json!({ "name": "a" })];
+        assert_eq!(pins.known("s", "d"), None);
+        pins.sort("s", tools.clone()).unwrap();
+        pins.learn("s", "d", &tools).unwrap();
+        assert_eq!(pins.known("s", "d"), Some(tools.clone()));
+        assert_eq!(pins.known("s", "e"), None);
+        std::fs::write(folder.path().join("s.json"), "{}").unwrap();
+        assert_eq!(pins.known("s", "d"), None);
+        pins.approve("s", &tools).unwrap();
+        assert_eq!(pins.known("s", "d"), None);
     }
 
     #[test]

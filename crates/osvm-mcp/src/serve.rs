@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, io, sync::Arc};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{
     io::{AsyncBufRead, AsyncWrite, AsyncWriteExt},
     sync::mpsc,
@@ -10,15 +10,20 @@ use tokio::{
 };
 
 use crate::{
+    caller::{Caller, is_level},
     gateway::Gateway,
-    version::{self, LEGACY, META_VERSION, MODERN, Version},
-    wire::{self, Broken, INVALID_REQUEST, RpcError, UNSUPPORTED_VERSION},
+    message::{Asks, Message, Talk, greeting, parse, speaks, whole},
+    version::Version,
+    watch::Mailbox,
+    wire::{self, Broken, INVALID_REQUEST, RpcError},
 };
 
 /// Requests of one client that may be open.
 const MOST_OPEN: usize = 256;
 /// Answers that may wait to be written.
 const MOST_WAITING: usize = 64;
+/// The client's name in the audit log.
+const CLIENT: &str = "stdio";
 
 /// Why the bridge ended before its client did.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +34,14 @@ pub enum Error {
     /// The client does not read.
     #[error("cannot write to the client")]
     Write(#[from] io::Error),
+}
+
+/// What an older client said once, and is of all its requests.
+#[derive(Default)]
+struct Greeted {
+    done: bool,
+    capabilities: Value,
+    log_level: Option<String>,
 }
 
 /// Serves until the client closes its end. Requests that are open then are given up.
@@ -43,144 +56,81 @@ pub async fn serve(
     let (out, mut waiting) = mpsc::channel::<Value>(MOST_WAITING);
     let writer = tokio::spawn(async move {
         while let Some(answer) = waiting.recv().await {
-            to.write_all(format!("{answer}\n").as_bytes()).await?;
+            to.write_all(&wire::line(&answer)).await?;
             to.flush().await?;
         }
         Ok::<_, io::Error>(())
     });
     let (mut tasks, mut open) = (JoinSet::new(), HashMap::<String, AbortHandle>::new());
-    let mut greeted = false;
+    let (mut greeted, asks, mailbox) = (Greeted::default(), Arc::<Asks>::default(), Arc::<Mailbox>::default());
+    mailbox.open(out.clone());
     let mut text = Vec::new();
     while wire::read_line(&mut from, &mut text).await? {
         while tasks.try_join_next().is_some() {}
         open.retain(|_, task| !task.is_finished());
         let (id, method, mut params) = match parse(&text) {
-            Ok(Incoming::Request { id, method, params }) => (id, method, params),
-            Ok(Incoming::Cancelled(id)) => {
+            Message::Request { id, method, params } => (id, method, params),
+            Message::Cancelled(id) => {
                 // The call's end tells the server.
                 if let Some(task) = open.remove(&id.to_string()) {
                     task.abort();
                 }
                 continue;
             }
-            Ok(Incoming::Other) => continue,
-            Err(error) => {
-                let _ = out.send(error.answer(&Value::Null)).await;
+            Message::Answer { id, answer } => {
+                asks.answered(&id, answer);
+                continue;
+            }
+            Message::Other => continue,
+            Message::Broken { id, error } => {
+                let _ = out.send(error.answer(&id)).await;
                 continue;
             }
         };
-        let version = match speaks(&method, &params, greeted) {
+        let version = match speaks(&method, &params, greeted.done) {
             Ok(version) => version,
             Err(error) => {
                 let _ = out.send(error.answer(&id)).await;
                 continue;
             }
         };
-        greeted |= method == "initialize";
         if open.len() >= MOST_OPEN || open.contains_key(&id.to_string()) {
             let error = RpcError::new(INVALID_REQUEST, "too many open requests, or one of this id");
             let _ = out.send(error.answer(&id)).await;
             continue;
         }
-        if let Some(fields) = params.as_object_mut() {
-            fields.remove("_meta");
+        let mut caller = Caller { version, mailbox: mailbox.clone(), ..Caller::plain(CLIENT) };
+        if version == Version::Legacy {
+            greeted.learn(&method, &params);
+            caller.capabilities = greeted.capabilities.clone();
+            caller.log_level = greeted.log_level.clone();
         }
-        let (gateway, out, key) = (gateway.clone(), out.clone(), id.to_string());
+        caller.take_meta(&mut params);
+        let talk = Talk { gateway: gateway.clone(), asks: asks.clone(), out: out.clone() };
+        let key = id.to_string();
         let task = tasks.spawn(async move {
-            let answer = match answer(&gateway, version, &method, params).await {
-                Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
-                Err(error) => error.answer(&id),
-            };
-            let _ = out.send(answer).await;
+            let answer = talk.answer(&method, params, caller).await;
+            let _ = talk.out.send(whole(&id, answer)).await;
         });
         open.insert(key, task);
     }
     tasks.shutdown().await;
-    drop(out);
+    gateway.leave(&mailbox);
+    drop((out, mailbox));
     match writer.await {
         Ok(written) => Ok(written?),
         Err(error) => Err(Error::Write(io::Error::other(error))),
     }
 }
 
-enum Incoming {
-    Request { id: Value, method: String, params: Value },
-    Cancelled(Value),
-    Other,
-}
-
-fn parse(text: &[u8]) -> Result<Incoming, RpcError> {
-    let wrong = |why: &str| RpcError::new(INVALID_REQUEST, why);
-    let mut message: Value = serde_json::from_slice(text).map_err(|_| RpcError::new(-32700, "it is no JSON"))?;
-    if !message.is_object() || message["jsonrpc"] != "2.0" {
-        return Err(wrong("it is no JSON-RPC message"));
-    }
-    let Some(method) = message["method"].as_str().map(str::to_owned) else { return Ok(Incoming::Other) };
-    let params = match message["params"].take() {
-        Value::Null => json!({}),
-        params @ Value::Object(_) => params,
-        _ => return Err(wrong("params is an object")),
-    };
-    match message["id"].take() {
-        Value::Null if method == "notifications/cancelled" => Ok(Incoming::Cancelled(params["requestId"].clone())),
-        Value::Null => Ok(Incoming::Other),
-        id @ (Value::String(_) | Value::Number(_)) => Ok(Incoming::Request { id, method, params }),
-        _ => Err(wrong("an id is a string or a number")),
-    }
-}
-
-/// Which version a request is of. A modern one says so itself; any other needs an `initialize` before it.
-pub(crate) fn speaks(method: &str, params: &Value, greeted: bool) -> Result<Version, RpcError> {
-    match &params["_meta"][META_VERSION] {
-        Value::String(asked) if asked == MODERN => Ok(Version::Modern),
-        Value::Null if greeted || method == "initialize" || method == "ping" => Ok(Version::Legacy),
-        Value::Null => Err(RpcError::new(INVALID_REQUEST, format!("neither initialize nor {META_VERSION} in _meta"))),
-        asked => Err(RpcError {
-            code: UNSUPPORTED_VERSION,
-            message: "Unsupported protocol version".to_owned(),
-            data: Some(json!({ "supported": [MODERN], "requested": asked })),
-        }),
-    }
-}
-
-/// The answer in the form of the client's version.
-pub(crate) async fn answer(
-    gateway: &Gateway,
-    version: Version,
-    method: &str,
-    params: Value,
-) -> Result<Value, RpcError> {
-    let capabilities = json!({ "tools": {}, "prompts": {}, "resources": {} });
-    let mut result = match (version, method) {
-        (Version::Legacy, "initialize") => {
-            let asked = params["protocolVersion"].as_str().unwrap_or_default();
-            let spoken = LEGACY.iter().find(|known| **known == asked).unwrap_or(&LEGACY[0]);
-            return Ok(
-                json!({ "protocolVersion": spoken, "capabilities": capabilities, "serverInfo": version::own_info() }),
-            );
+impl Greeted {
+    fn learn(&mut self, method: &str, params: &Value) {
+        match method {
+            "initialize" => *self = Self { done: true, capabilities: greeting(params).1, log_level: None },
+            "logging/setLevel" => {
+                self.log_level = params["level"].as_str().filter(|level| is_level(level)).map(str::to_owned);
+            }
+            _ => {}
         }
-        (Version::Legacy, "ping") => return Ok(json!({})),
-        (Version::Modern, "server/discover") => {
-            json!({ "supportedVersions": [MODERN], "capabilities": capabilities, "serverInfo": version::own_info() })
-        }
-        _ => gateway.handle(method, params).await?,
-    };
-    if version == Version::Modern {
-        version::complete(method, &mut result);
-    }
-    Ok(result)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_without_a_version_needs_a_greeting_and_an_unknown_version_is_refused() {
-        assert!(speaks("tools/list", &json!({}), false).is_err());
-        assert_eq!(speaks("tools/list", &json!({}), true), Ok(Version::Legacy));
-        let modern = |version: &str| json!({ "_meta": { META_VERSION: version } });
-        assert_eq!(speaks("tools/list", &modern(MODERN), false), Ok(Version::Modern));
-        assert_eq!(speaks("tools/list", &modern("1900-01-01"), true).unwrap_err().code, UNSUPPORTED_VERSION);
     }
 }

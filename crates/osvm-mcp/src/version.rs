@@ -8,6 +8,10 @@ pub const MODERN: &str = "2026-07-28";
 pub const LEGACY: [&str; 2] = ["2025-11-25", "2025-06-18"];
 /// The key under which a request says its version.
 pub const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+/// The key under which a request says what its client can do.
+pub const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+/// The key under which a request says which log messages its client wants.
+pub const META_LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 
 /// Which of the two ways a peer speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,21 +27,23 @@ pub fn own_info() -> Value {
     json!({ "name": "osvm-mcp", "version": env!("CARGO_PKG_VERSION") })
 }
 
-/// Puts this program's own `_meta` on a request to a modern server. What a client said of itself does not go through.
-pub fn add_meta(params: &mut Value) {
-    let Value::Object(fields) = params else { return };
-    let meta = fields.entry("_meta").or_insert_with(|| Value::Object(Map::new()));
-    if !meta.is_object() {
-        *meta = Value::Object(Map::new());
-    }
-    meta[META_VERSION] = json!(MODERN);
-    meta["io.modelcontextprotocol/clientCapabilities"] = json!({});
-    meta["io.modelcontextprotocol/clientInfo"] = own_info();
+/// Puts this program's own `_meta` on a request to a modern server.
+pub fn add_meta(meta: &mut Map<String, Value>) {
+    meta.insert(META_VERSION.to_owned(), json!(MODERN));
+    meta.insert("io.modelcontextprotocol/clientInfo".to_owned(), own_info());
+}
+
+/// Methods whose result may be that the client has to give input first.
+pub fn may_ask(method: &str) -> bool {
+    matches!(method, "tools/call" | "prompts/get" | "resources/read")
 }
 
 /// Puts on a result what the modern version wants on it.
 pub fn complete(method: &str, result: &mut Value) {
-    result["resultType"] = json!("complete");
+    if result["resultType"] != "input_required" {
+        result["resultType"] = json!("complete");
+    }
+    result["_meta"]["io.modelcontextprotocol/serverInfo"] = own_info();
     let cacheable = method.ends_with("/list") || method == "resources/read" || method == "server/discover";
     // The gateway is not told of changes, so nothing may be kept.
     if cacheable {

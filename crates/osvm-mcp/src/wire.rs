@@ -16,8 +16,14 @@ pub const INVALID_PARAMS: i64 = -32602;
 pub const INVALID_REQUEST: i64 = -32600;
 /// Something failed here or behind.
 pub const INTERNAL: i64 = -32603;
+/// No JSON at all.
+pub const PARSE: i64 = -32700;
 /// A protocol version that is not spoken.
 pub const UNSUPPORTED_VERSION: i64 = -32022;
+/// A capability that the client has not declared.
+pub const MISSING_CAPABILITY: i64 = -32021;
+/// Headers that say something else than the message.
+pub const HEADER_MISMATCH: i64 = -32020;
 
 /// Why a stream cannot be read any further.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +57,15 @@ impl RpcError {
         Self { code, message: message.into(), data: None }
     }
 
+    /// What a peer says is an error, whatever it is.
+    pub fn of(error: &Value) -> Self {
+        Self {
+            code: error["code"].as_i64().unwrap_or(INTERNAL),
+            message: error["message"].as_str().unwrap_or_default().to_owned(),
+            data: error.get("data").cloned(),
+        }
+    }
+
     /// The whole message, in answer to `id`.
     pub fn answer(&self, id: &Value) -> Value {
         let mut error = json!({ "code": self.code, "message": self.message });
@@ -59,6 +74,13 @@ impl RpcError {
         }
         json!({ "jsonrpc": "2.0", "id": id, "error": error })
     }
+}
+
+/// A message as it is written.
+pub fn line(message: &Value) -> Vec<u8> {
+    let mut line = message.to_string().into_bytes();
+    line.push(b'\n');
+    line
 }
 
 /// Reads one line into `line`, without its end. False at the end of the stream.
@@ -88,7 +110,7 @@ pub async fn read_line(from: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8
 }
 
 /// How deeply the text is nested, without parsing it: a parser would have to go there.
-fn depth(text: &[u8]) -> usize {
+pub(crate) fn depth(text: &[u8]) -> usize {
     let (mut now, mut most, mut quoted, mut escaped) = (0_usize, 0, false, false);
     for byte in text {
         match byte {
