@@ -73,6 +73,10 @@ fn build() -> Result<(), String> {
         return Err(format!("the guest does not build:\n{said}").replace('\n', "\ncargo::error="));
     }
     let image = flatten(&elf)?;
+    let id = image
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    fs::write(out.join("guest.id"), id.to_string()).map_err(|error| format!("cannot write its sum: {error}"))?;
     fs::write(out.join("guest.bin"), image).map_err(|error| format!("cannot write the image: {error}"))
 }
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::Command};
 use crate::sh::{self, Result};
 
 /// A program, and the package that brings it.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 20] = [
     ("cc", "gcc"),
     ("node", "nodejs"),
     ("npm", "npm"),
@@ -14,6 +14,19 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("nginx", "nginx-light"),
     ("wrk", "wrk"),
     ("bwrap", "bubblewrap"),
+    // What is run in VMs.
+    ("busybox", "busybox"),
+    ("git", "git"),
+    ("go", "golang-go"),
+    ("jq", "jq"),
+    ("lua5.4", "lua5.4"),
+    ("musl-gcc", "musl-tools"),
+    ("openssl", "openssl"),
+    ("perl", "perl"),
+    ("redis-server", "redis-server"),
+    ("rg", "ripgrep"),
+    ("sqlite3", "sqlite3"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
 ];
 
 /// The names of Chromium and what is built of it.

@@ -3,20 +3,48 @@
 use std::{os::unix::process::CommandExt, process::Command};
 
 use crate::{
-    apt, osvm,
+    apt, audit, osvm,
     sh::{self, Result},
 };
 
 /// What a bench needs: the product, and the bench itself.
-pub(crate) const PACKAGES: [&str; 6] = ["osvm", "osvm-jail", "osvm-localnet", "osvm-program", "osvm-run", "osvm-bench"];
+pub(crate) const PACKAGES: [&str; 9] = [
+    "osvm",
+    "osvm-jail",
+    "osvm-localnet",
+    "osvm-mcp",
+    "osvm-mcp-fixture",
+    "osvm-program",
+    "osvm-run",
+    "osvm-unikernel",
+    "osvm-bench",
+];
+/// What the bench of level `unikernel` needs: it does without the node, whose first build takes longest.
+const UNIKERNEL: [&str; 2] = ["osvm-unikernel", "osvm-bench"];
 
 /// Replaces this process by the bench.
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    if args.first().is_some_and(|name| name == "gateway" || name == "jail") {
+    if args.first().is_some_and(|name| ["gateway", "jail", "unikernel"].contains(&name.as_str())) {
         apt::install_missing()?;
     }
-    osvm::build(&PACKAGES)?;
+    match args.first().map(String::as_str) {
+        Some("audit") => return audit(args),
+        Some("unikernel") => osvm::build(&UNIKERNEL)?,
+        _ => osvm::build(&PACKAGES)?,
+    }
     let error = command(args).exec();
+    Err(format!("cannot run osvm-bench: {error}"))
+}
+
+/// The auditor needs nothing of the node, whose build takes longest.
+fn audit(args: &[String]) -> Result<()> {
+    osvm::build(&["osvm-audit-cli", "osvm-bench"])?;
+    let mut command = command(args);
+    command.env("OSVM_BENCH_TREE", audit::tree()?);
+    if let Some(peer) = audit::peer() {
+        command.env("OSVM_BENCH_FENDER", peer);
+    }
+    let error = command.exec();
     Err(format!("cannot run osvm-bench: {error}"))
 }
 

@@ -24,7 +24,7 @@ const NODE_VERSION: &str = "22.12.0";
 
 /// Brings both environments up to the lock files.
 pub(crate) fn install_missing() -> Result<()> {
-    node_runtime()?;
+    node_runtime(NODE_MAJOR)?;
     javascript()?;
     python()
 }
@@ -34,7 +34,7 @@ pub(crate) fn run() -> Result<Counts> {
     let node = Node::start()?;
     let mut counts = Counts::default();
     let files = test_files(&js_dir())?;
-    let mut node_test = Command::new(node_binary());
+    let mut node_test = Command::new(node_binary(NODE_MAJOR));
     node_test.args(["--test", "--test-reporter=tap", "--test-concurrency=1", "--test-force-exit"]).args(files);
     counts += node.suite("javascript", node_test.current_dir(js_dir()), read_tap)?;
     let mut pytest = Command::new(venv().join("bin/python"));
@@ -56,8 +56,8 @@ fn venv() -> PathBuf {
 }
 
 /// The system's Node where it is new enough, else the one under target/.
-fn node_binary() -> PathBuf {
-    let system = sh::which("node").filter(|node| major_version(node).is_some_and(|major| major >= NODE_MAJOR));
+pub(crate) fn node_binary(oldest: u32) -> PathBuf {
+    let system = sh::which("node").filter(|node| major_version(node).is_some_and(|major| major >= oldest));
     system.unwrap_or_else(|| own_node().join("node_modules").join(NODE_PACKAGE).join("bin/node"))
 }
 
@@ -72,8 +72,8 @@ fn major_version(node: &Path) -> Option<u32> {
     text.trim().strip_prefix('v')?.split('.').next()?.parse().ok()
 }
 
-fn node_runtime() -> Result<()> {
-    if node_binary().exists() {
+pub(crate) fn node_runtime(oldest: u32) -> Result<()> {
+    if node_binary(oldest).exists() {
         return Ok(());
     }
     let package = format!("{NODE_PACKAGE}@{NODE_VERSION}");

@@ -15,13 +15,16 @@ use crate::{
 };
 
 /// Which crates of the house a crate may import. A crate that is not here may not exist.
-const MAY_IMPORT: [(&str, &[&str]); 19] = [
+const MAY_IMPORT: [(&str, &[&str]); 22] = [
     ("osvm-model", &[]),
     ("osvm-vsock", &["osvm-model"]),
     ("osvm-jail", &[]),
     ("osvm-unikernel", &["osvm-model"]),
+    ("osvm-agent", &[]),
+    ("osvm-microvm", &["osvm-model", "osvm-vsock", "osvm-jail", "osvm-agent"]),
     ("osvm-run", &["osvm-model", "osvm-jail"]),
     ("osvm-mcp", &["osvm-model", "osvm-jail"]),
+    ("osvm-mcp-fixture", &[]),
     ("osvm-runtime", &["osvm-model", "osvm-vsock", "osvm-jail"]),
     ("osvm-gateway", &["osvm-model", "osvm-vsock"]),
     ("osvm-control", &["osvm-model", "osvm-vsock", "osvm-runtime"]),

@@ -4,13 +4,17 @@
 #![forbid(unsafe_code)]
 
 mod apt;
+mod audit;
 mod bench;
 mod ci;
 mod clients;
+mod conformance;
 mod deny;
+mod fuzz;
 mod house;
 mod lists;
 mod metadata;
+mod microvm;
 mod osvm;
 mod sarif;
 mod sh;
@@ -27,11 +31,13 @@ Usage: cargo xtask TASK
   ci              what .ci/run runs: fmt, clippy, docs, deny, house, test
   test            installs what the tests need, then runs every test, the clients' suites and the short benches
   clients         runs the clients' suites alone, against the release binaries that are there
+  conformance     runs the official suite of MCP against the gateway and against its fixture alone
   house           checks the rules of the house: who imports whom, unsafe code, file sizes, SPECIFICATION.md
   lists           writes the jail's lists into SECURITY.md
   deny            licences, banned crates and sources (installs cargo-deny where it is missing)
+  fuzz [SECONDS]  runs the auditor on what a fuzzer finds, an hour without a number (installs cargo-fuzz under target/)
   setup           installs what the tests and the benches need, and nothing else
-  bench NAME …    swap, gateway, localnet, jail or fault at full length; further arguments go to osvm-bench
+  bench NAME …    swap, gateway, localnet, jail, unikernel, mcp, fault or audit at full length; the rest goes to osvm-bench
   osvm …          builds the release binaries and runs osvm (same as `cargo osvm …`)";
 
 fn main() -> ExitCode {
@@ -45,6 +51,8 @@ fn main() -> ExitCode {
         "lists" => lists::write(),
         "deny" => deny::run(),
         "clients" => clients::install_missing().and_then(|()| clients::run()).and_then(test::Counts::report),
+        "conformance" => conformance::run().and_then(test::Counts::report),
+        "fuzz" => fuzz::run(&rest),
         "setup" => setup(),
         "bench" => bench::run(&rest),
         "osvm" => osvm::run(&rest),
@@ -70,6 +78,7 @@ fn setup() -> Result<()> {
     apt::install_missing()?;
     clients::install_missing()?;
     sarif::install_missing()?;
+    microvm::install_missing()?;
     if apt::browser().is_none() {
         println!("not installed: Chromium; the tests that need one will be left out");
     }

@@ -63,6 +63,11 @@ impl Workspace {
         self.packages.values().find(|(name, _)| name == package).map(|(_, dir)| dir.clone())
     }
 
+    /// All packages with the folders of their sources.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = (&str, &PathBuf)> {
+        self.packages.values().map(|(name, dir)| (name.as_str(), dir))
+    }
+
     /// The names of all packages that end up in a build of `member`, without its dev-dependencies.
     pub(crate) fn closure(&self, member: &Member) -> BTreeSet<&str> {
         let mut seen = BTreeSet::new();

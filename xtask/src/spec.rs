@@ -36,7 +36,10 @@ pub(crate) fn check(broken: &mut Vec<String>) -> Result<()> {
 /// A Rust or Python test by its function's name, a JavaScript test by its title, a bench by its command.
 fn is_there(name: &str, sources: &str) -> bool {
     let function = name.rsplit("::").next().unwrap_or(name);
-    ["swap", "fault", "gateway", "localnet", "jail"].iter().any(|bench| name == format!("cargo xtask bench {bench}"))
+    ["swap", "fault", "gateway", "localnet", "jail", "mcp"]
+        .iter()
+        .any(|bench| name == format!("cargo xtask bench {bench}"))
+        || name == "cargo xtask conformance"
         || sources.contains(&format!("fn {function}("))
         || sources.contains(&format!("def {function}("))
         || sources.contains(&format!("test('{name}'"))

@@ -1,18 +1,19 @@
 //! `cargo xtask test`: installs what is missing, builds, and runs every test: Rust, the clients' suites, the short benches.
 
-use std::ops::AddAssign;
+use std::{net::ToSocketAddrs, ops::AddAssign};
 
 use crate::{
-    apt, bench, clients, osvm, sarif,
+    apt, bench, clients, conformance, microvm, osvm, sarif,
     sh::{self, Result},
 };
 
 /// The benches as tests: short, but with every check of the long form.
-const SHORT_BENCHES: [(&str, &[&str]); 5] = [
+const SHORT_BENCHES: [(&str, &[&str]); 6] = [
     ("swap", &["--swaps", "5", "--requests", "10000"]),
     ("fault", &["--seconds", "15"]),
     ("gateway", &["--seconds", "1", "--rounds", "1"]),
     ("jail", &["--runs", "60", "--rounds", "5"]),
+    ("mcp", &["--starts", "10", "--calls", "2000"]),
     ("localnet", &["--accounts", "10000", "--transfers", "20000"]),
 ];
 
@@ -50,12 +51,14 @@ pub(crate) fn run() -> Result<Counts> {
     apt::install_missing()?;
     clients::install_missing()?;
     sarif::install_missing()?;
+    microvm::install_missing()?;
     osvm::build(&bench::PACKAGES)?;
     let mut counts = Counts::default();
     for (name, suite) in [
         ("rust tests", rust as fn() -> Result<Counts>),
         ("rust doc tests", doc),
         ("client suites", clients::run),
+        ("MCP conformance", conformance::run),
         ("short benches", benches),
     ] {
         let (result, took) = sh::timed(suite);
@@ -86,6 +89,14 @@ fn has_kvm() -> bool {
 /// The module of the tests that open pages.
 const IN_A_BROWSER: &str = "in_a_browser::";
 
+/// The module of the tests that install packages.
+const WITH_REGISTRIES: &str = "with_registries::";
+
+/// Whether the registries' names lead somewhere.
+fn has_registries() -> bool {
+    ["registry.npmjs.org:443", "pypi.org:443"].iter().all(|host| host.to_socket_addrs().is_ok())
+}
+
 /// By cargo-nextest where it is there, else by cargo's own runner. Release, so that one build serves tests and binaries.
 fn rust() -> Result<Counts> {
     let mut counts = Counts::default();
@@ -107,6 +118,12 @@ fn rust() -> Result<Counts> {
     } else {
         println!("not run: the tests that open pages ({IN_A_BROWSER}), as Chromium cannot be installed here");
         left_out.push(IN_A_BROWSER);
+    }
+    if !has_registries() {
+        println!(
+            "not run: the tests that install packages ({WITH_REGISTRIES}), as npm's or PyPI's registry is not to be found"
+        );
+        left_out.push(WITH_REGISTRIES);
     }
     command.args(filter(&left_out, nextest));
     let read = if nextest { read_nextest } else { read_libtest };

@@ -41,6 +41,12 @@ enum Command {
     Localnet(benches::localnet::Args),
     /// Compares the jail of level process with bubblewrap, and work inside with work outside
     Jail(benches::jail::Args),
+    /// Measures VMs of level unikernel beside bubblewrap and the bare program
+    Unikernel(benches::unikernel::Args),
+    /// Compares an MCP server in a jail behind the gateway with the same as a bare child process
+    Mcp(benches::mcp::Args),
+    /// Measures the auditor beside a peer on the same code, and how soon it tells after an edit
+    Audit(benches::audit::Args),
     /// Works and says how long it took (the jail's bench runs it inside)
     Work(benches::jail::Work),
     /// The load generator (the benches start it as a process of its own)
@@ -58,6 +64,9 @@ fn main() -> ExitCode {
         Command::Gateway(args) => benches::gateway::run(&args),
         Command::Localnet(args) => with_runtime(2, benches::localnet::run(args)),
         Command::Jail(args) => benches::jail::run(&args),
+        Command::Unikernel(args) => benches::unikernel::run(&args),
+        Command::Mcp(args) => benches::mcp::run(&args),
+        Command::Audit(args) => benches::audit::run(&args),
         Command::Work(work) => benches::jail::work(&work),
         Command::Load(args) => with_runtime(args.threads, load::run(args)),
     };

@@ -354,7 +354,8 @@ pub const VMM: &[i64] = &[
     libc::SYS_mremap,
     libc::SYS_mprotect,
     libc::SYS_madvise,
-    // The ticker, and what the two threads say to each other.
+    // The alarm before the first tick, the ticker, and what the two threads say to each other.
+    libc::SYS_setitimer,
     libc::SYS_clone,
     libc::SYS_futex,
     libc::SYS_gettid,
@@ -383,6 +384,15 @@ pub const VMM: &[i64] = &[
     libc::SYS_sendto,
     libc::SYS_shutdown,
     libc::SYS_unlinkat,
+    // Folders that the guest has, by descriptor and single name.
+    libc::SYS_getdents64,
+    libc::SYS_pwrite64,
+    libc::SYS_ftruncate,
+    libc::SYS_fsync,
+    libc::SYS_flock,
+    libc::SYS_mkdirat,
+    libc::SYS_renameat,
+    libc::SYS_eventfd2,
     libc::SYS_restart_syscall,
     libc::SYS_exit,
     libc::SYS_exit_group,

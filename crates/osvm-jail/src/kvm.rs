@@ -51,6 +51,7 @@ pub(crate) mod requests {
     pub(crate) const GET_MSRS: u32 = with(3, 0x88, 8);
     pub(crate) const SET_MSRS: u32 = with(1, 0x89, 8);
     pub(crate) const SET_CPUID2: u32 = with(1, 0x90, 8);
+    pub(crate) const GET_VCPU_EVENTS: u32 = with(2, 0x9f, 64);
     pub(crate) const GET_TSC_KHZ: u32 = plain(0xa3);
     pub(crate) const SET_XCRS: u32 = with(1, 0xa7, 392);
 }

@@ -44,6 +44,7 @@ pub const VMM_IOCTLS: &[u32] = &[
     requests::GET_MSRS,
     requests::SET_MSRS,
     requests::SET_CPUID2,
+    requests::GET_VCPU_EVENTS,
     requests::GET_TSC_KHZ,
     requests::SET_XCRS,
     FIONBIO,
@@ -157,7 +158,7 @@ fn harmful_of_proxy() -> Vec<(i64, Vec<Condition>)> {
     vec![(libc::SYS_socket, families.to_vec()), (libc::SYS_clone, thread.to_vec())]
 }
 
-/// The same for a VMM: it asks for what a monitor needs of KVM, has unix sockets, and starts threads.
+/// The same for a VMM: it asks for what a monitor needs of KVM, has unix sockets, starts threads, and makes no set-id files.
 fn harmful_of_vmm() -> Vec<(i64, Vec<Condition>)> {
     let requests = VMM_IOCTLS.iter().map(|request| Condition::IsNot(1, *request));
     vec![
@@ -166,6 +167,8 @@ fn harmful_of_vmm() -> Vec<(i64, Vec<Condition>)> {
         (libc::SYS_socket, vec![Condition::IsNot(0, libc::AF_UNIX.cast_unsigned())]),
         (libc::SYS_clone, THREADS.map(|flags| Condition::IsNot(0, flags)).to_vec()),
         (libc::SYS_prlimit64, vec![Condition::IsNotZero(2)]),
+        // `openat2` would take its mode from memory, where a filter does not look.
+        (libc::SYS_openat, vec![Condition::Has(2, CREATING.cast_unsigned()), Condition::Has(3, SET_ID)]),
     ]
 }
 

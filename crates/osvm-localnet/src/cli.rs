@@ -40,10 +40,10 @@ pub struct Args {
     #[arg(long, default_value_t = defaults::RPC_PORT, value_name = "PORT")]
     rpc_port: u16,
     /// Port of the hand-over contract, on the loopback interface.
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, env = handover::ENV_CONTROL_PORT, value_name = "PORT")]
     control_port: Option<u16>,
     /// Port of replication streams, on the loopback interface.
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, env = handover::ENV_REPLICATION_PORT, value_name = "PORT")]
     replication_port: Option<u16>,
     /// Unix socket to serve on instead of TCP, as the guest side of hybrid vsock.
     #[arg(long, env = handover::ENV_VSOCK, value_name = "SOCKET")]

@@ -27,6 +27,11 @@ use serde::{Deserialize, Serialize};
 
 /// Environment: the unix socket that the instance listens on, as the guest side of hybrid vsock. Absent: listen on TCP.
 pub const ENV_VSOCK: &str = "OSVM_VSOCK";
+/// Environment: where there is no [`ENV_VSOCK`], the TCP port of the contract's HTTP interface. So it is in a VM, whose monitor offers the
+/// instance's ports as hybrid vsock.
+pub const ENV_CONTROL_PORT: &str = "OSVM_CONTROL_PORT";
+/// Environment: the same for the replication stream.
+pub const ENV_REPLICATION_PORT: &str = "OSVM_REPLICATION_PORT";
 /// Environment: the folder for the instance's state.
 pub const ENV_STATE: &str = "OSVM_STATE";
 /// Environment: the instance's generation.

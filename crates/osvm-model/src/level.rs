@@ -65,11 +65,11 @@ impl FromStr for IsolationLevel {
     }
 }
 
-/// What a user asks for: a level, or the strongest that the host can give.
+/// What a user asks for: a level, or what osvm takes by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum IsolationRequest {
-    /// The strongest level that this host and this artifact allow; the choice is always printed.
+    /// A jail where the host can give one, else none; the choice is always printed.
     #[default]
     Auto,
     /// Exactly this level, or a refusal.

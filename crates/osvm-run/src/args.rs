@@ -12,9 +12,15 @@ use osvm_model::{IsolationRequest, parse_duration, parse_size};
 #[derive(Debug, Parser)]
 #[command(name = "osvm run", version, max_term_width = 100)]
 pub(crate) struct Args {
-    /// auto (the strongest there is, printed), process, microvm or unikernel; a level that this host cannot give is refused
+    /// auto (process, printed), process, microvm or unikernel; a level that this host cannot give is refused
     #[arg(long, value_name = "LEVEL", default_value = "auto")]
     pub(crate) isolation: IsolationRequest,
+    /// At level microvm: the image whose files are the guest's root (osvm microvm image build)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) image: Option<String>,
+    /// At level microvm: refuses to start where no hardware isolates the guest
+    #[arg(long)]
+    pub(crate) require_hardware: bool,
     /// The most memory it may use, /tmp included: bytes, or with K, M, G
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = parse_size)]
     pub(crate) memory: u64,

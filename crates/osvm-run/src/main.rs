@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod microvm;
 mod report;
 mod unikernel;
 
@@ -59,6 +60,14 @@ fn code(outcome: &Outcome) -> u8 {
 fn start(args: &Args) -> Result<(IsolationLevel, Outcome), Failure> {
     let output = if args.output == Format::Json { Output::Capture } else { Output::Inherit };
     let level = level(args.isolation)?;
+    if level == IsolationLevel::Microvm {
+        return Err(microvm::become_it(args));
+    }
+    if args.image.is_some() || args.require_hardware {
+        let help = Some("leave them out, or choose --isolation microvm".to_owned());
+        let line = format!("--image and --require-hardware mean nothing at level {level}");
+        return Err(Failure { lines: vec![line], help, exit: 2 });
+    }
     let spec = if level == IsolationLevel::Unikernel { unikernel::spec(args)? } else { spec(args)? };
     Ok((level, run(&spec, output)?))
 }
@@ -93,7 +102,9 @@ fn spec(args: &Args) -> Result<Spec, Failure> {
 /// Exactly the level that was asked for, or a refusal. `auto` is told on stderr.
 fn level(request: IsolationRequest) -> Result<IsolationLevel, Failure> {
     match request {
-        IsolationRequest::Level(level @ (IsolationLevel::Process | IsolationLevel::Unikernel)) => Ok(level),
+        IsolationRequest::Level(
+            level @ (IsolationLevel::Process | IsolationLevel::Microvm | IsolationLevel::Unikernel),
+        ) => Ok(level),
         IsolationRequest::Auto => {
             eprintln!(
                 "isolation process (auto: it shares the host's kernel; level unikernel does not run every program yet, and is taken when \
@@ -101,14 +112,6 @@ fn level(request: IsolationRequest) -> Result<IsolationLevel, Failure> {
             );
             Ok(IsolationLevel::Process)
         }
-        IsolationRequest::Level(level @ IsolationLevel::Microvm) => Err(Failure {
-            lines: vec![
-                format!("level {level} is not available on this host"),
-                "this version of osvm has no driver for it".to_owned(),
-            ],
-            help: Some("choose --isolation process (weaker: shares the host's kernel)".to_owned()),
-            exit: 3,
-        }),
         IsolationRequest::Level(IsolationLevel::None) => Err(Failure {
             lines: vec!["osvm run does not run a program without isolation".to_owned()],
             help: Some("start the program itself, without osvm run".to_owned()),

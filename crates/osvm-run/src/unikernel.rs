@@ -1,9 +1,9 @@
 //! Level `unikernel`: the program in a VM without a kernel, and the VM's monitor, `osvm-unikernel`, in a jail.
 //!
-//! The jail holds the monitor, the program's file, and nothing else. What the guest may do is the monitor's business; what is left to one
+//! The jail holds the monitor, the program's file, the folders that are to be shown, and nothing else. What the guest may do is the monitor's business; what is left to one
 //! that breaks the monitor is the VMM's list of system calls.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use osvm_jail::{Limits, Mount, Spec, closure, companion};
 
@@ -11,18 +11,18 @@ use crate::{args::Args, report::Failure};
 
 /// Where the monitor lies in the jail.
 const MONITOR: &str = "/osvm/unikernel";
+/// Where the folders lie in it that the program is shown.
+const MOUNTS: &str = "/osvm/mounts";
 /// Memory of the monitor itself, and of the file pages that it maps, bytes.
 const BESIDES: u64 = 64 << 20;
 
 /// The monitor's jail, with the program as its argument.
 pub(crate) fn spec(args: &Args) -> Result<Spec, Failure> {
-    let options: [(&str, bool); 6] = [
-        ("--mount", !args.mount.is_empty()),
+    let options: [(&str, bool); 4] = [
         ("--allow", !args.allow.is_empty()),
         ("--publish", args.publish.is_some()),
         ("--proc", args.proc),
         ("--read-only", args.read_only),
-        ("--cwd", args.cwd != Path::new("/")),
     ];
     if let Some((name, _)) = options.iter().find(|(_, given)| *given) {
         return Err(Failure {
@@ -42,6 +42,13 @@ pub(crate) fn spec(args: &Args) -> Result<Spec, Failure> {
         mounts.push(Mount { source: program.clone(), target: program.clone(), writable: false, owned: true });
     }
     let mut argv = vec!["osvm-unikernel".to_owned(), "run".to_owned(), "--memory".to_owned(), args.memory.to_string()];
+    argv.extend(["--cwd".to_owned(), args.cwd.display().to_string()]);
+    for (number, mount) in args.mount.iter().enumerate() {
+        let (place, folder) = shown(mount, number)?;
+        let option = if mount.writable { "--folder" } else { "--folder-read-only" };
+        argv.extend([option.to_owned(), folder]);
+        mounts.push(Mount { target: place, ..mount.clone() });
+    }
     for (name, value) in &args.env {
         argv.extend(["--env".to_owned(), format!("{name}={value}")]);
     }
@@ -50,7 +57,7 @@ pub(crate) fn spec(args: &Args) -> Result<Spec, Failure> {
     Ok(Spec {
         argv,
         mounts,
-        read_only: true,
+        read_only: args.mount.iter().all(|mount| !mount.writable),
         kvm: true,
         limits: Limits {
             memory: args.memory.saturating_add(BESIDES),
@@ -62,6 +69,23 @@ pub(crate) fn spec(args: &Args) -> Result<Spec, Failure> {
         },
         ..Spec::new(MONITOR)
     })
+}
+
+/// Where a mount lies in the monitor's jail, and the monitor's word for it. The guest has folders only.
+fn shown(mount: &Mount, number: usize) -> Result<(PathBuf, String), Failure> {
+    let place = PathBuf::from(format!("{MOUNTS}/{number}"));
+    if !mount.source.is_dir() {
+        return Err(Failure {
+            lines: vec![format!(
+                "{} is no folder: level unikernel shows a program folders only",
+                mount.source.display()
+            )],
+            help: Some("mount the folder that it is in".to_owned()),
+            exit: 2,
+        });
+    }
+    let folder = format!("{}:{}", place.display(), mount.target.display());
+    Ok((place, folder))
 }
 
 /// `osvm-unikernel`, beside this program or in PATH.

@@ -101,11 +101,42 @@ fn only_what_was_declared_is_there() {
 
 #[test]
 fn a_level_that_is_not_there_is_refused_with_3_and_runs_nothing() {
-    for level in ["none", "microvm"] {
-        let ended = run(&["--isolation", level, "--", "sh", "-c", "echo ran"]);
-        assert_eq!((ended.code, &*ended.out), (Some(3), ""), "{}", ended.err);
-        assert!(ended.err.contains("error:") && ended.err.contains("help:"), "{}", ended.err);
+    let ended = run(&["--isolation", "none", "--", "sh", "-c", "echo ran"]);
+    assert_eq!((ended.code, &*ended.out), (Some(3), ""), "{}", ended.err);
+    assert!(ended.err.contains("error:") && ended.err.contains("help:"), "{}", ended.err);
+}
+
+#[test]
+fn a_microvm_wants_an_image_and_what_it_cannot_do_is_refused() {
+    let image = ["--isolation", "microvm", "--image", "x"];
+    let cases: [(&[&str], &str); 5] = [
+        (&["--isolation", "microvm"], "needs an image"),
+        (&[&image[..], &["--timeout", "1s"]].concat(), "--timeout does not work at level microvm"),
+        (&[&image[..], &["--mount", "/usr:/usr"]].concat(), "--mount does not work at level microvm"),
+        (&["--isolation", "process", "--image", "x"], "mean nothing at level process"),
+        (&["--isolation", "process", "--require-hardware"], "mean nothing at level process"),
+    ];
+    for (args, why) in cases {
+        let ended = run(&[args, &["--", "sh", "-c", "echo ran"]].concat());
+        assert_eq!((ended.code, &*ended.out), (Some(2), ""), "{}", ended.err);
+        assert!(ended.err.contains(why), "{}", ended.err);
     }
+}
+
+#[test]
+fn a_microvm_is_the_business_of_osvm_microvm_with_the_same_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let (own, other) = (folder.path().join("osvm-run"), folder.path().join("osvm-microvm"));
+    std::fs::copy(env!("CARGO_BIN_EXE_osvm-run"), &own).unwrap();
+    let words = ["--isolation", "microvm", "--image", "x", "--memory", "1M", "--env", "A=b c", "--", "cat", "-n", "--"];
+    let run = |path: &str| std::process::Command::new(&own).args(words).env("PATH", path).output().unwrap();
+    let ended = run("/nowhere");
+    assert_eq!((ended.status.code(), ended.stdout.as_slice()), (Some(3), &b""[..]), "{ended:?}");
+    std::fs::write(&other, "#!/bin/sh\nprintf '<%s>' \"$@\"\nexit 7\n").unwrap();
+    std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let ended = run("/usr/bin:/bin");
+    let due = "<run><--image><x><--memory><1048576><--cwd></><--env><A=b c><--><cat><-n><-->";
+    assert_eq!((ended.status.code(), String::from_utf8_lossy(&ended.stdout).as_ref()), (Some(7), due), "{ended:?}");
 }
 
 #[test]

@@ -65,15 +65,51 @@ fn up(program: &Path) -> Child {
 
 #[test]
 fn options_that_the_level_does_not_have_are_refused_and_nothing_runs() {
-    for option in [["--mount", "/usr:/usr:ro"], ["--allow", "example.com:443"], ["--publish", "/x.sock:80"]] {
+    for option in [["--allow", "example.com:443"], ["--publish", "/x.sock:80"]] {
         let output = command(&option, Path::new("/bin/true"), &[]).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(text(&output.stderr).contains(option[0]), "{output:?}");
     }
 }
 
+#[test]
+fn a_file_is_no_folder_to_be_mounted_in_a_vm() {
+    let output = command(&["--mount", "/etc/passwd:/etc/passwd:ro"], Path::new("/bin/true"), &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(text(&output.stderr).contains("/etc/passwd is no folder"), "{output:?}");
+}
+
 mod in_a_vm {
     use super::*;
+
+    #[test]
+    fn a_mounted_folder_is_written_unless_it_is_read_only_and_is_the_working_directory_if_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, copier) = (folder.path().join("copier.c"), folder.path().join("copier"));
+        let text = r#"
+            #include <stdio.h>
+            int main(int c, char **v) {
+                FILE *in = fopen(v[1], "r"), *out = fopen(v[2], "w");
+                if (!in || !out) { perror(in ? v[2] : v[1]); return 1; }
+                for (int b; (b = fgetc(in)) != EOF;) fputc(b, out);
+                return fclose(out);
+            }"#;
+        fs::write(&source, text).unwrap();
+        assert!(Command::new("cc").args(["-static", "-o"]).arg(&copier).arg(&source).status().unwrap().success());
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        fs::create_dir(&from).unwrap();
+        fs::create_dir(&to).unwrap();
+        fs::write(from.join("file"), "content").unwrap();
+        let from_option = format!("{}:/from:ro", from.display());
+        let to_option = format!("{}:/data/to", to.display());
+        let options = ["--mount", &from_option, "--mount", &to_option, "--cwd", "/data/to"];
+        let output = command(&options, &copier, &["/from/file", "copy"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(fs::read(to.join("copy")).unwrap(), b"content");
+        let output = command(&options, &copier, &["copy", "/from/file"]).output().unwrap();
+        assert!(!output.status.success() && super::text(&output.stderr).contains("Read-only"), "{output:?}");
+        assert_eq!(fs::read(from.join("file")).unwrap(), b"content");
+    }
 
     fn run(options: &[&str], words: &[&str]) -> Output {
         let folder = tempfile::tempdir().unwrap();

@@ -23,11 +23,11 @@ use rustix::process::{Resource, getrlimit};
 use crate::{Driver, Process, Refused, StartError, StartSpec, none};
 
 /// Where the program lies in the jail.
-const PROGRAM: &str = "/osvm/program";
+pub(crate) const PROGRAM: &str = "/osvm/program";
 /// Its state, and working directory.
-const STATE: &str = "/osvm/state";
+pub(crate) const STATE: &str = "/osvm/state";
 /// The folder of its socket.
-const RUN: &str = "/osvm/run";
+pub(crate) const RUN: &str = "/osvm/run";
 /// Processes and threads of an instance.
 const PIDS: u32 = 4096;
 /// Open files, if the daemon itself may have as many.
@@ -50,28 +50,9 @@ impl Driver for Jailed {
     }
 
     fn start(&self, spec: &StartSpec) -> Result<Process, StartError> {
-        let jail = companion("jail").ok_or_else(|| StartError::Missing { program: PathBuf::from("osvm-jail") })?;
         none::executable(&spec.program)?;
         let log = none::prepare(spec)?;
-        let declared = declare(spec)?;
-        let json = serde_json::to_vec(&declared).map_err(|error| spawn_error(&jail, error.into()))?;
-        let stderr = log.try_clone().map_err(|source| StartError::File { path: spec.log.clone(), source })?;
-        let mut command = Command::new(&jail);
-        command
-            .env_clear()
-            // By this an instance is known that no daemon has noted.
-            .env(ENV_VSOCK, &spec.uds)
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(log)
-            .stderr(stderr)
-            .process_group(0);
-        let mut child = command.spawn().map_err(|source| spawn_error(&jail, source))?;
-        // It reads all before it does anything; if it ended instead, its log says why.
-        if let Some(mut stdin) = child.stdin.take() {
-            let _ = stdin.write_all(&json);
-        }
-        Ok(Process::watch(child)?)
+        spawn(spec, log, &declare(spec)?)
     }
 
     fn stats(&self, pid: u32) -> Option<ResourceUse> {
@@ -87,19 +68,41 @@ impl Driver for Jailed {
     }
 }
 
-fn spawn_error(program: &Path, source: io::Error) -> StartError {
+/// Starts an instance in the jail that is declared for it.
+pub(crate) fn spawn(spec: &StartSpec, log: fs::File, declared: &Spec) -> Result<Process, StartError> {
+    let jail = companion("jail").ok_or_else(|| StartError::Missing { program: PathBuf::from("osvm-jail") })?;
+    let json = serde_json::to_vec(declared).map_err(|error| spawn_error(&jail, error.into()))?;
+    let stderr = log.try_clone().map_err(|source| StartError::File { path: spec.log.clone(), source })?;
+    let mut command = Command::new(&jail);
+    command
+        .env_clear()
+        // By this an instance is known that no daemon has noted.
+        .env(ENV_VSOCK, &spec.uds)
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(log)
+        .stderr(stderr)
+        .process_group(0);
+    let mut child = command.spawn().map_err(|source| spawn_error(&jail, source))?;
+    // It reads all before it does anything; if it ended instead, its log says why.
+    if let Some(mut stdin) = child.stdin.take() {
+        let _ = stdin.write_all(&json);
+    }
+    Ok(Process::watch(child)?)
+}
+
+pub(crate) fn spawn_error(program: &Path, source: io::Error) -> StartError {
     StartError::Spawn { program: program.to_owned(), source }
+}
+
+/// A mount whose files the instance's user has as their owner has them.
+pub(crate) fn bound(source: &Path, target: &str, writable: bool) -> Mount {
+    Mount { source: source.to_owned(), target: PathBuf::from(target), writable, owned: true }
 }
 
 /// All that the program sees and may use.
 fn declare(spec: &StartSpec) -> Result<Spec, StartError> {
     let sockets = spec.uds.parent().unwrap_or(Path::new("/")).to_owned();
-    let bound = |source: &Path, target: &str, writable| Mount {
-        source: source.to_owned(),
-        target: PathBuf::from(target),
-        writable,
-        owned: true,
-    };
     let mut mounts = vec![bound(&spec.state, STATE, true), bound(&sockets, RUN, true)];
     let needs = |program: &Path| closure(program, &[]).map_err(|source| jail_error(program, source));
     let mut files: BTreeMap<PathBuf, Mount> = BTreeMap::new();
@@ -147,11 +150,12 @@ fn declare(spec: &StartSpec) -> Result<Spec, StartError> {
     })
 }
 
-fn jail_error(program: &Path, source: osvm_jail::Error) -> StartError {
+pub(crate) fn jail_error(program: &Path, source: osvm_jail::Error) -> StartError {
     StartError::Spawn { program: program.to_owned(), source: io::Error::other(source) }
 }
 
-fn memory() -> u64 {
+/// An instance's memory where nothing else is said.
+pub(crate) fn memory() -> u64 {
     let total = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
         line.split_ascii_whitespace().next()?.parse::<u64>().ok()

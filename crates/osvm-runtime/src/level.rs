@@ -8,6 +8,7 @@ use crate::{
     Driver,
     jailed::{self, Jailed},
     none::Plain,
+    unikernel::{self, Unikernel},
 };
 
 /// A level that cannot be given. Nothing was started.
@@ -31,14 +32,14 @@ pub struct Chosen {
     pub why: String,
 }
 
-/// The level for a request: exactly the one asked for, or the strongest there is for `auto`. May take some milliseconds: the first
-/// time, a jail is made to see whether one can be.
+/// The level for a request: exactly the one asked for, or, for `auto`, a jail where there can be one. May take some milliseconds: the first
+/// time, a jail, or a VM in one, is made to see whether one can be.
 pub fn choose(request: IsolationRequest) -> Result<Chosen, Refused> {
     match request {
         IsolationRequest::Auto => Ok(match driver(IsolationLevel::Process) {
             Ok(_) => Chosen {
                 level: IsolationLevel::Process,
-                why: "auto: process is the strongest level of this version; the instance shares the host's kernel"
+                why: "auto: process, a jail on the host's kernel; level unikernel, a VM, is used only when asked for"
                     .to_owned(),
             },
             Err(refused) => Chosen {
@@ -60,6 +61,8 @@ pub fn choose(request: IsolationRequest) -> Result<Chosen, Refused> {
 pub fn driver(level: IsolationLevel) -> Result<&'static dyn Driver, Refused> {
     /// Set once a jail was made. (What this host lacks may come: a refusal is looked at again each time.)
     static JAILS: OnceLock<()> = OnceLock::new();
+    /// The same once a program ran in a VM.
+    static VMS: OnceLock<()> = OnceLock::new();
     match level {
         IsolationLevel::None => Ok(&Plain),
         IsolationLevel::Process => {
@@ -69,13 +72,16 @@ pub fn driver(level: IsolationLevel) -> Result<&'static dyn Driver, Refused> {
             }
             Ok(&Jailed)
         }
-        IsolationLevel::Microvm | IsolationLevel::Unikernel => Err(Refused {
-            level,
-            reason: match level {
-                IsolationLevel::Unikernel => "this version runs no services at it yet, only programs (osvm run)",
-                _ => "this version of osvm has no driver for it",
+        IsolationLevel::Unikernel => {
+            if VMS.get().is_none() {
+                unikernel::check()?;
+                let _ = VMS.set(());
             }
-            .to_owned(),
+            Ok(&Unikernel)
+        }
+        IsolationLevel::Microvm => Err(Refused {
+            level,
+            reason: "this version of osvm has no driver for it".to_owned(),
             help: "choose `--isolation process` (weaker: shares the host's kernel)".to_owned(),
         }),
     }
@@ -84,7 +90,7 @@ pub fn driver(level: IsolationLevel) -> Result<&'static dyn Driver, Refused> {
 /// What an instance of that level uses, by its process; none if it is gone.
 pub fn stats(level: IsolationLevel, pid: u32) -> Option<ResourceUse> {
     match level {
-        IsolationLevel::Process => Jailed.stats(pid),
+        IsolationLevel::Process | IsolationLevel::Unikernel => Jailed.stats(pid),
         _ => Plain.stats(pid),
     }
 }
@@ -95,10 +101,9 @@ mod tests {
 
     #[test]
     fn a_level_that_is_not_there_is_refused_and_never_replaced_by_a_weaker_one() {
-        for level in [IsolationLevel::Microvm, IsolationLevel::Unikernel] {
-            let refused = choose(IsolationRequest::Level(level)).unwrap_err();
-            assert_eq!(refused.level, level);
-            assert!(refused.help.contains("--isolation process"));
-        }
+        let level = IsolationLevel::Microvm;
+        let refused = choose(IsolationRequest::Level(level)).unwrap_err();
+        assert_eq!(refused.level, level);
+        assert!(refused.help.contains("--isolation process"));
     }
 }

@@ -149,9 +149,10 @@ async fn what_breaks_in_the_watch_window_goes_back_with_all_that_was_acknowledge
         scene.only(1).await;
         let after = scene.status().await;
         assert_eq!((after.instances[0].pid, after.instances[0].state), (before.pid, InstanceState::Ready), "{how}");
-        // An addition that was under way when the new one was killed cannot be sent again: it is no Solana transaction.
+        // An addition that was under way when the new one was killed cannot be sent again: it is no Solana transaction. A process that
+        // dies closes its sockets one after another, so the next addition may have reached one of them too.
         let failures = scene.settle().await;
-        assert!(failures.len() <= 1, "{how}: {failures:?}");
+        assert!(failures.len() <= 2, "{how}: {failures:?}");
         assert_eq!(scene.swap(None).await.outcome, RolloutOutcome::Done, "{how}");
     }
 }

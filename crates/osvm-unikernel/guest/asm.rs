@@ -5,8 +5,6 @@
 
 use core::arch::global_asm;
 
-use crate::abi::FLUSH;
-
 global_asm!(
     r#"
     .section .header, "ax"
@@ -15,38 +13,14 @@ global_asm!(
     .quad __text_end, __rodata_end, __data_end, __bss_end
     .quad start, start_stack_top
     .quad syscall_stub, exception_stubs
-    .quad syscall_entry, fault_entry, fault_stack_top, kick_entry
+    .quad syscall_entry, fault_entry, page_fault_entry, fault_stack_top, kick_entry
 
     .section .stubs, "ax"
     .balign 64
 syscall_stub:
-    cmp ${flush}, %eax
-    je 1f
     mov %rsp, %gs:0
     mov %gs:8, %rsp
     iretq
-    .globl flush_by_syscall
-flush_by_syscall:
-1:  mov %cr3, %rax
-    mov %rax, %cr3
-    mov %rcx, %gs:176
-    mov %rsp, %gs:200
-    mov %gs:24, %rsp
-    iretq
-
-    # Where privileged instructions fault behind `syscall`, `ud2` flushes instead.
-    .balign 64
-undefined_stub:
-    cmpl $0, %gs:216
-    je 1f
-    movl $0, %gs:216
-    mov %rax, %gs:48
-    mov %cr3, %rax
-    mov %rax, %cr3
-    mov %gs:48, %rax
-    addq $2, (%rsp)
-    iretq
-1:  jmp undefined
 
     .balign 64
 exception_stubs:
@@ -54,15 +28,22 @@ exception_stubs:
     .rept 32
     .balign 64
     .if vector == 6
-    jmp undefined_stub
-undefined:
+    # The library OS's own way to CPL0: RAX is the top page table.
+    cmpl $0, %gs:48
+    je 1f
+    mov %rax, %cr3
+    addq $2, (%rsp)
+    iretq
+1:
     .endif
-    movl $vector, %gs:32
-    mov %rax, %gs:48
-    mov %cr2, %rax
+    .if vector == 14
     mov %rax, %gs:40
-    mov %gs:48, %rax
+    mov %cr2, %rax
+    mov %gs:24, %rsp
+    .else
+    movl $vector, %gs:32
     mov %gs:16, %rsp
+    .endif
     iretq
     .set vector, vector + 1
     .endr
@@ -144,6 +125,9 @@ resume:
     pop %rsp
     jmp *%gs:56
 
+page_fault_entry:
+    xchg %rax, %gs:40
+    movl $14, %gs:32
 fault_entry:
     push %gs:0xff0
     push %gs:0xfe8
@@ -251,15 +235,12 @@ start_stack_top:
 fault_stack_top:
     "#,
     version = const crate::abi::VERSION,
-    flush = const FLUSH,
     options(att_syntax)
 );
 
 unsafe extern "C" {
     /// Saves the callee's registers and the stack pointer in `from`, and goes on where `to` stopped.
     pub fn switch_stack(from: *mut u64, to: u64);
-    /// The first privileged instruction behind `syscall`.
-    pub fn flush_by_syscall();
     /// Pops XMM and [`crate::regs::Regs`] from the stack and goes to the program.
     pub fn resume();
     /// Where a rewritten call site goes: RAX is the number, RCX where to return, all else as before `syscall`.

@@ -19,6 +19,11 @@ impl<T> Global<T> {
         self.0.borrow_mut()
     }
 
+    /// The value, if nobody holds it.
+    pub fn try_get(&self) -> Option<RefMut<'_, T>> {
+        self.0.try_borrow_mut().ok()
+    }
+
     /// Where the value is.
     pub fn as_ptr(&self) -> *mut T {
         self.0.as_ptr()

@@ -9,6 +9,7 @@ use crate::{
     hyper,
     load::LOADED,
     mm::MM,
+    process::{self, Status},
     regs::Regs,
     task,
 };
@@ -89,17 +90,16 @@ fn place(address: u64) -> String {
 
 /// The program touched memory that it was promised and that is not there: it ends as the kernel would end it.
 pub fn out_of_memory(regs: &Regs) -> ! {
-    const SIGKILL: i32 = 9;
     let limit = crate::phys::usage().1 >> 20;
     let _ = writeln!(
         Out,
         "osvm-unikernel: the program is out of memory: {limit} MiB are its limit; it was at {:#x}",
         regs.rip
     );
-    hyper::exit(128 + SIGKILL, SIGKILL);
+    process::end(Status::Signal(crate::signal::SIGKILL));
 }
 
-/// Says what happened and ends the VM with a signal.
+/// Says what happened and ends the process with a signal.
 pub fn report(regs: &Regs, vector: u64, error: u64, address: u64, signal: i32) -> ! {
     let what = NAMES.get(vector as usize).copied().unwrap_or("exception");
     let mut text = String::new();
@@ -115,7 +115,7 @@ pub fn report(regs: &Regs, vector: u64, error: u64, address: u64, signal: i32) -
         };
         let _ = write!(text, " {act} {address:#x}");
     }
-    let _ = writeln!(text, " in thread {}", task::current());
+    let _ = writeln!(text, " in thread {} of process {}", task::current(), process::current().pid);
     let r = regs;
     let _ = writeln!(text, "  rip {:016x}  rsp {:016x}  rbp {:016x}  rfl {:016x}", r.rip, r.rsp, r.rbp, r.rflags);
     let _ = writeln!(text, "  rax {:016x}  rbx {:016x}  rcx {:016x}  rdx {:016x}", r.rax, r.rbx, r.rcx, r.rdx);
@@ -146,7 +146,7 @@ pub fn report(regs: &Regs, vector: u64, error: u64, address: u64, signal: i32) -
         frame = next;
     }
     say(&text);
-    hyper::exit(128 + signal, signal);
+    process::end(Status::Signal(signal as u32));
 }
 
 /// A fault inside the library OS: nothing is to be relied on, so nothing is looked up.

@@ -1,8 +1,9 @@
-//! What exceptions and kicks lead to. Both arrive from the program only: the library OS makes pages ready before it touches them.
+//! What exceptions and kicks lead to. Both arrive from the program, as the library OS makes pages ready before it touches them; but for
+//! pages that were ready when a call began to wait.
 
 use crate::{
     abi::{DIRECT_BASE, LIBOS_BASE, LIBOS_SPAN, gpa},
-    asm, crash,
+    crash,
     mm::MM,
     regs::Regs,
     signal::{self, Fault, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP},
@@ -45,15 +46,16 @@ extern "C" fn on_fault(regs: *mut Regs) {
         )
     };
     let error = if matches!(vector, 8 | 10..=14 | 17) { code } else { 0 };
-    if regs.rip == asm::flush_by_syscall as *const () as u64 {
-        // `syscall` left the way back in RCX, and the stack as it was.
-        regs.rip = regs.rcx;
-        crate::pt::flush_refused();
-        return;
-    }
     if (LIBOS_BASE..LIBOS_BASE + LIBOS_SPAN).contains(&regs.rip) {
+        // A call had made these pages ready and then waited; meanwhile another thread forked, and they are to be copied at a write.
+        let program = vector == PAGE_FAULT && crate::mm::allowed(cr2 & !(crate::abi::PAGE - 1), crate::abi::PAGE);
+        if program && MM.try_get().is_some_and(|mut mm| mm.fault(cr2, error & 2 != 0, false)) {
+            return;
+        }
         crash::own_fault(regs, vector, error, cr2);
     }
+    // What a refused fork or an earlier call could not have is not this fault's matter.
+    let _ = crate::phys::was_exhausted();
     if vector == PAGE_FAULT && MM.get().fault(cr2, error & 2 != 0, error & 16 != 0) {
         return;
     }

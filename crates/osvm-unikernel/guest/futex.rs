@@ -1,14 +1,21 @@
-//! Futexes: threads that wait until another one says that a word has changed. All are private to the one process.
+//! Futexes: threads that wait until another one says that a word has changed. A word in shared memory is one for all processes.
 
 use crate::{
     errno::{Answer, EAGAIN, EINTR, EINVAL, ENOSYS, ETIMEDOUT},
-    signal,
-    task::{self, TASKS, Wait},
+    mm::MM,
+    process, signal,
+    task::{self, TASKS, Wait, Word},
     time, user,
 };
 
+/// Which word an address is. `private` says that it is not shared.
+pub fn word(at: u64, private: bool) -> Word {
+    let shared = if private { None } else { MM.get().shared(at) };
+    shared.map_or_else(|| Word(process::space_id(), at), |place| Word(0, place))
+}
+
 /// Wakes up to `most` threads that wait at `at` for one of `bits`; how many it was.
-pub fn wake(at: u64, most: u32, bits: u32) -> u64 {
+pub fn wake(at: Word, most: u32, bits: u32) -> u64 {
     let mut tids = [0; 64];
     let mut woken = 0;
     while woken < u64::from(most) {
@@ -34,21 +41,21 @@ pub fn wake(at: u64, most: u32, bits: u32) -> u64 {
     woken
 }
 
-fn wait(at: u64, value: u32, bits: u32, deadline: u64) -> Answer {
+fn wait(at: u64, private: bool, value: u32, bits: u32, deadline: u64) -> Answer {
     if at & 3 != 0 || bits == 0 {
         return Err(EINVAL);
     }
     if user::read::<u32>(at)? != value {
         return Err(EAGAIN);
     }
-    if task::block(Wait::Futex(at, bits), deadline) {
+    if task::block(Wait::Futex(word(at, private), bits), deadline) {
         return Err(ETIMEDOUT);
     }
     if signal::pending() { Err(EINTR) } else { Ok(0) }
 }
 
 /// Wakes some and lets others wait elsewhere.
-fn requeue(from: u64, wake_most: u32, move_most: u32, to: u64) -> u64 {
+fn requeue(from: Word, wake_most: u32, move_most: u32, to: Word) -> u64 {
     let woken = wake(from, wake_most, u32::MAX);
     let mut moved = 0;
     for task in TASKS.get().all.values_mut() {
@@ -66,7 +73,7 @@ fn requeue(from: u64, wake_most: u32, move_most: u32, to: u64) -> u64 {
 }
 
 /// FUTEX_WAKE_OP: changes the second word, wakes at the first, and at the second if its old value passes the test.
-fn wake_op(at: u64, most: u32, most2: u32, at2: u64, code: u32) -> Answer {
+fn wake_op(at: u64, private: bool, most: u32, most2: u32, at2: u64, code: u32) -> Answer {
     let (mut argument, against) = ((code >> 12 & 0xfff) as i32, ((code << 20) as i32) >> 20);
     argument = (argument << 20) >> 20;
     if code >> 31 != 0 {
@@ -93,9 +100,9 @@ fn wake_op(at: u64, most: u32, most2: u32, at2: u64, code: u32) -> Answer {
         5 => old >= against,
         _ => return Err(ENOSYS),
     };
-    let mut woken = wake(at, most, u32::MAX);
+    let mut woken = wake(word(at, private), most, u32::MAX);
     if passes {
-        woken += wake(at2, most2, u32::MAX);
+        woken += wake(word(at2, private), most2, u32::MAX);
     }
     Ok(woken)
 }
@@ -103,22 +110,25 @@ fn wake_op(at: u64, most: u32, most2: u32, at2: u64, code: u32) -> Answer {
 /// The system call.
 pub fn futex(at: u64, op: u64, value: u32, timeout: u64, at2: u64, value3: u32) -> Answer {
     const REALTIME: u64 = 256;
+    const PRIVATE: u64 = 128;
     let most2 = timeout as u32;
+    let private = op & PRIVATE != 0;
+    let key = |at| word(at, private);
     match op & 127 {
-        0 => wait(at, value, u32::MAX, time::deadline(timeout)?),
+        0 => wait(at, private, value, u32::MAX, time::deadline(timeout)?),
         9 => {
             let deadline = match timeout {
                 0 => u64::MAX,
                 timeout => time::absolute(if op & REALTIME != 0 { 0 } else { 1 }, time::get(timeout)?),
             };
-            wait(at, value, value3, deadline)
+            wait(at, private, value, value3, deadline)
         }
-        1 => Ok(wake(at, value, u32::MAX)),
-        10 => Ok(wake(at, value, value3)),
-        3 => Ok(requeue(at, value, most2, at2)),
+        1 => Ok(wake(key(at), value, u32::MAX)),
+        10 => Ok(wake(key(at), value, value3)),
+        3 => Ok(requeue(key(at), value, most2, key(at2))),
         4 if user::read::<u32>(at)? != value3 => Err(EAGAIN),
-        4 => Ok(requeue(at, value, most2, at2)),
-        5 => wake_op(at, value, most2, at2, value3),
+        4 => Ok(requeue(key(at), value, most2, key(at2))),
+        5 => wake_op(at, private, value, most2, at2, value3),
         _ => Err(ENOSYS),
     }
 }

@@ -38,7 +38,7 @@ unsafe impl GlobalAlloc for Heap {
         let mut free = FREE.get();
         let slot = (class - SMALLEST) as usize;
         if free[slot] == 0 {
-            let Some(page) = phys::page() else { return ptr::null_mut() };
+            let Some(page) = phys::run(0) else { return ptr::null_mut() };
             let size = 1usize << class;
             for at in (0..PAGE as usize).step_by(size) {
                 let block = phys::direct(page) as usize + at;

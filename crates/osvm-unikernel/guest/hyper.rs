@@ -73,11 +73,20 @@ pub fn console_in(bytes: &mut [u8]) -> i64 {
 pub fn wait(deadline: u64, seen: u32) {
     crate::stats::publish();
     call(hypercall::WAIT, [deadline, seen.into(), 0, 0]);
+    if shared!(cloned) != 0 {
+        share!(cloned, 0);
+        crate::random::renew(shared!(seed));
+    }
 }
 
 /// Asks for more memory; the size of memory now.
 pub fn grow(bytes: u64) -> u64 {
     call(hypercall::GROW, [bytes, 0, 0, 0]).max(0) as u64
+}
+
+/// Gives memory back to the host; it reads as zero afterwards. False: it was not taken.
+pub fn give_back(at: u64, bytes: u64) -> bool {
+    call(hypercall::GIVE_BACK, [at, bytes, 0, 0]) == 0
 }
 
 /// Takes connections to a port, or no longer.
@@ -88,6 +97,12 @@ pub fn listen(port: u32, on: bool) -> bool {
 /// Lets the monitor look at the rings.
 pub fn doorbell() {
     call(hypercall::DOORBELL, [0; 4]);
+}
+
+/// Something about a folder of the host; a number, or an error.
+pub fn folder(operation: u32, handle: u32, number: u64, (at, len): (u64, u64)) -> crate::errno::Answer {
+    let answer = call(hypercall::FOLDER, [u64::from(operation) | u64::from(handle) << 32, number, at, len]);
+    u64::try_from(answer).map_err(|_| crate::errno::Errno(answer.unsigned_abs() as i32))
 }
 
 /// A page in the library OS's data, whose guest-physical address is known.
@@ -104,6 +119,6 @@ impl Bounce {
     }
 
     fn gpa(&self) -> u64 {
-        ptr::from_ref(&self.0[0]) as u64 - abi::LIBOS_BASE + gpa::IMAGE
+        crate::pt::address(crate::pt::get(ptr::from_ref(&self.0[0]) as u64))
     }
 }

@@ -1,16 +1,20 @@
 //! Loads the program: its segments, the dynamic loader if it asks for one, and its first stack.
 
-use alloc::{vec, vec::Vec};
-use core::slice;
+use alloc::{rc::Rc, vec, vec::Vec};
+use core::{
+    slice,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 use crate::{
     abi::{Boot, Mapped, PAGE, boot_flags},
-    cell::Global,
     elf::{Bad, Elf},
     errno::{ENOENT, ENOMEM, Errno},
     fs::{Content, Kind, tree},
     mm::{self, Backing, MM, round_up},
-    phys, random,
+    phys,
+    process::OfSpace,
+    random,
     regs::Regs,
     user,
 };
@@ -24,7 +28,7 @@ const PIE_BASE: u64 = 0x5555_5555_4000;
 const STACK_TOP: u64 = 0x7ffd_0000_0000;
 
 /// The loaded program and its base, for the names in a crash report; and its dynamic loader.
-pub static LOADED: Global<Vec<(&'static [u8], u64)>> = Global::new(Vec::new());
+pub static LOADED: OfSpace<Vec<(&'static [u8], u64)>> = OfSpace::new(|space| &space.loaded);
 
 /// What `execve` would answer.
 #[derive(Debug)]
@@ -43,7 +47,41 @@ pub fn mapped(file: Mapped) -> &'static [u8] {
     unsafe { slice::from_raw_parts(phys::direct(file.gpa), file.len as usize) }
 }
 
-fn segments(elf: &Elf, gpa: u64, base: u64, name: &'static str) -> Result<(), Failed> {
+/// The bytes of a file: of the image, or copied from pages of its own.
+enum Bytes {
+    Image(&'static [u8]),
+    Copied(Vec<u8>),
+}
+
+impl Bytes {
+    fn of(content: &Content) -> Self {
+        let len = content.len();
+        match content.in_image() {
+            Some(gpa) => Self::Image(mapped(Mapped { gpa, len })),
+            None => {
+                let mut bytes = vec![0; len as usize];
+                content.read(0, &mut bytes);
+                Self::Copied(bytes)
+            }
+        }
+    }
+
+    fn get(&self) -> &[u8] {
+        match self {
+            Self::Image(bytes) => bytes,
+            Self::Copied(bytes) => bytes,
+        }
+    }
+
+    /// Remembers the file for crash reports, if it stays.
+    fn loaded(&self, base: u64) {
+        if let Self::Image(bytes) = self {
+            LOADED.get().push((bytes, base));
+        }
+    }
+}
+
+fn segments(elf: &Elf, file: &Rc<Content>, base: u64, name: &'static str) -> Result<(), Failed> {
     let mut mm = MM.get();
     for segment in elf.segments() {
         let segment = segment.map_err(Failed::Elf)?;
@@ -63,11 +101,17 @@ fn segments(elf: &Elf, gpa: u64, base: u64, name: &'static str) -> Result<(), Fa
         mm.remove(start, end - start);
         let in_file = if segment.in_file == 0 { start } else { round_up(file_end) };
         if in_file > start {
-            mm.add(start, in_file - start, rights, Backing::Host(gpa + (segment.offset & !(PAGE - 1))), name);
+            let offset = segment.offset & !(PAGE - 1);
+            let backing = match file.in_image() {
+                Some(gpa) => Backing::Host(gpa + offset),
+                None => Backing::File { file: Rc::clone(file), offset, shared: false },
+            };
+            mm.add(start, in_file - start, rights, backing, name);
         }
         if end > in_file {
             mm.add(in_file, end - in_file, rights, Backing::Anonymous, "");
         }
+        mm.ahead(start, in_file - start);
         // The rest of the last page of a segment with more memory than file reads as zero.
         if segment.in_memory > segment.in_file && file_end < in_file {
             if !mm.ready(file_end, in_file - file_end, true) {
@@ -80,108 +124,141 @@ fn segments(elf: &Elf, gpa: u64, base: u64, name: &'static str) -> Result<(), Fa
     Ok(())
 }
 
-/// Random pages below a span.
-fn slide(boot: &Boot, pages: u64) -> u64 {
-    if boot.flags & boot_flags::NO_ASLR != 0 { 0 } else { random::number() % pages * PAGE }
+static NO_ASLR: AtomicBool = AtomicBool::new(false);
+/// The upper part of all slides: one for all programs of a VM, as each new value would need page tables of its own.
+static UPPER: AtomicU64 = AtomicU64::new(0);
+/// Pages whose tables lie together: the part of a slide that is new for each program.
+const LOWER: u64 = 1 << 18;
+
+/// Takes the monitor's word on randomness.
+pub fn init(boot: &Boot) {
+    NO_ASLR.store(boot.flags & boot_flags::NO_ASLR != 0, Ordering::Relaxed);
+    UPPER.store(random::number(), Ordering::Relaxed);
 }
 
-/// Loads the program; the registers of its first thread.
-pub fn load(boot: &Boot) -> Result<Regs, Failed> {
-    let bytes = mapped(boot.program);
-    let elf = Elf::parse(bytes).map_err(Failed::Elf)?;
-    let (low, high) = elf.span().map_err(Failed::Elf)?;
-    let base = if elf.movable { (PIE_BASE + slide(boot, 1 << 27)) - low } else { 0 };
-    segments(&elf, boot.program.gpa, base, "program")?;
-    LOADED.get().push((bytes, base));
-    let mut entry = base + elf.entry;
-    let mut interpreter_base = 0;
-    if let Some(path) = elf.interpreter() {
-        let (at, start) = interpreter(path, boot).map_err(|_| Failed::Interpreter(path.to_vec()))??;
-        (interpreter_base, entry) = (at, start);
+/// Random pages below a span.
+fn slide(pages: u64) -> u64 {
+    if NO_ASLR.load(Ordering::Relaxed) {
+        return 0;
     }
-    let mut mm = MM.get();
-    mm.brk_start = round_up(base + high) + slide(boot, 1 << 13);
-    mm.brk = mm.brk_start;
-    let top = STACK_TOP - slide(boot, 1 << 22);
-    mm.add(top - STACK, STACK, mm::READ | mm::WRITABLE, Backing::Anonymous, "[stack]");
-    mm.top = top - STACK - GUARD - slide(boot, 1 << 22);
-    drop(mm);
-    let vectors = [
-        (3, base + elf.headers_address()),
-        (4, 56),
-        (5, elf.headers.into()),
-        (6, PAGE),
-        (7, interpreter_base),
-        (9, base + elf.entry),
-        (11, 0),
-        (12, 0),
-        (13, 0),
-        (14, 0),
-        (16, u64::from(core::arch::x86_64::__cpuid(1).edx)),
-        (17, 100),
-        (23, 0),
-        (26, 2),
-    ];
-    let rsp = stack(boot, top, &vectors).map_err(|_| Failed::Memory)?;
-    Ok(Regs { rip: entry, rsp, rflags: 0x202, ..Regs::default() })
+    let upper = UPPER.load(Ordering::Relaxed) & !(LOWER - 1);
+    (upper | random::number() & (LOWER - 1)) % pages * PAGE
+}
+
+/// What is to be run: the file, and its arguments and environment, as strings that a zero closes.
+pub struct Program<'a> {
+    pub content: Rc<Content>,
+    pub strings: &'a [u8],
+    pub args: usize,
+    pub envs: usize,
+}
+
+impl Program<'_> {
+    /// Whether it could be loaded, as far as its file and its dynamic loader tell.
+    pub fn check(&self) -> Result<(), Failed> {
+        let bytes = Bytes::of(&self.content);
+        let elf = Elf::parse(bytes.get()).map_err(Failed::Elf)?;
+        elf.span().map_err(Failed::Elf)?;
+        if let Some(path) = elf.interpreter() {
+            let bytes = Bytes::of(&*loader(path).map_err(|_| Failed::Interpreter(path.to_vec()))?);
+            Elf::parse(bytes.get()).map_err(Failed::Elf)?.span().map_err(Failed::Elf)?;
+        }
+        Ok(())
+    }
+
+    /// Loads it into the address space in force, which is empty; the registers of its first thread.
+    pub fn load(&self) -> Result<Regs, Failed> {
+        let bytes = Bytes::of(&self.content);
+        let elf = Elf::parse(bytes.get()).map_err(Failed::Elf)?;
+        let (low, high) = elf.span().map_err(Failed::Elf)?;
+        let base = if elf.movable { (PIE_BASE + slide(1 << 27)) - low } else { 0 };
+        segments(&elf, &self.content, base, "program")?;
+        bytes.loaded(base);
+        let mut entry = base + elf.entry;
+        let mut interpreter_base = 0;
+        if let Some(path) = elf.interpreter() {
+            let loader = loader(path).map_err(|_| Failed::Interpreter(path.to_vec()))?;
+            (interpreter_base, entry) = interpreter(&loader)?;
+        }
+        let mut mm = MM.get();
+        mm.brk_start = round_up(base + high) + slide(1 << 13);
+        mm.brk = mm.brk_start;
+        let top = STACK_TOP - slide(1 << 22);
+        mm.add(top - STACK, STACK, mm::READ | mm::WRITABLE, Backing::Anonymous, "[stack]");
+        mm.top = top - STACK - GUARD - slide(1 << 22);
+        drop(mm);
+        let vectors = [
+            (3, base + elf.headers_address()),
+            (4, 56),
+            (5, elf.headers.into()),
+            (6, PAGE),
+            (7, interpreter_base),
+            (9, base + elf.entry),
+            (11, 0),
+            (12, 0),
+            (13, 0),
+            (14, 0),
+            (16, u64::from(core::arch::x86_64::__cpuid(1).edx)),
+            (17, 100),
+            (23, 0),
+            (26, 2),
+        ];
+        let rsp = self.stack(top, &vectors).map_err(|_| Failed::Memory)?;
+        Ok(Regs { rip: entry, rsp, rflags: 0x202, ..Regs::default() })
+    }
+
+    /// Strings, vectors and pointers of the first stack, as the ABI wants them.
+    fn stack(&self, top: u64, vectors: &[(u64, u64)]) -> Result<u64, Errno> {
+        let mut at = top - 16;
+        let mut put = |bytes: &[u8], align: u64| -> Result<u64, Errno> {
+            at = (at - bytes.len() as u64) & !(align - 1);
+            user::bytes_mut(at, bytes.len() as u64)?.copy_from_slice(bytes);
+            Ok(at)
+        };
+        let strings_at = put(self.strings, 1)?;
+        let mut seed = [0; 16];
+        random::fill(&mut seed);
+        let seed_at = put(&seed, 16)?;
+        let platform = put(b"x86_64\0", 1)?;
+        let mut words = vec![self.args as u64];
+        let mut next = strings_at;
+        let strings = self.strings.split_inclusive(|&byte| byte == 0).take(self.args + self.envs);
+        for (n, string) in strings.enumerate() {
+            if n == self.args {
+                words.push(0);
+            }
+            words.push(next);
+            next += string.len() as u64;
+        }
+        if self.envs == 0 {
+            words.push(0);
+        }
+        words.push(0);
+        for (key, value) in vectors.iter().copied().chain([(25, seed_at), (15, platform), (31, strings_at), (0, 0)]) {
+            words.extend([key, value]);
+        }
+        let mut bytes = Vec::with_capacity(words.len() * 8);
+        words.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+        put(&bytes, 16).map_err(|_| ENOMEM)
+    }
+}
+
+/// The dynamic loader at a path.
+fn loader(path: &[u8]) -> Result<Rc<Content>, Errno> {
+    match &tree::find(&tree::root(), path, true)?.kind {
+        Kind::File(content) => Ok(Rc::clone(content)),
+        _ => Err(ENOENT),
+    }
 }
 
 /// Maps the dynamic loader; its base and first instruction.
-fn interpreter(path: &[u8], boot: &Boot) -> Result<Result<(u64, u64), Failed>, Errno> {
-    let node = tree::find(&tree::root(), path, true)?;
-    let Kind::File(content) = &node.kind else { return Err(ENOENT) };
-    let len = content.len();
-    let (gpa, _) = content.page(0, false).ok_or(ENOENT)?;
-    if !matches!(host_piece(content), Some(at) if at == gpa) {
-        return Err(ENOENT);
-    }
-    let bytes = mapped(Mapped { gpa, len });
-    Ok((|| {
-        let elf = Elf::parse(bytes).map_err(Failed::Elf)?;
-        let (low, high) = elf.span().map_err(Failed::Elf)?;
-        let room = 0x7f00_0000_0000 - slide(boot, 1 << 22);
-        let base = room - (high - low) - low;
-        segments(&elf, gpa, base, "ld.so")?;
-        LOADED.get().push((bytes, base));
-        Ok((base, base + elf.entry))
-    })())
-}
-
-fn host_piece(content: &Content) -> Option<u64> {
-    content.page(0, false).filter(|(_, own)| !own).map(|(gpa, _)| gpa)
-}
-
-/// Strings, vectors and pointers of the first stack, as the ABI wants them.
-fn stack(boot: &Boot, top: u64, vectors: &[(u64, u64)]) -> Result<u64, Errno> {
-    let strings = mapped(boot.strings);
-    let mut at = top - 16;
-    let mut put = |bytes: &[u8], align: u64| -> Result<u64, Errno> {
-        at = (at - bytes.len() as u64) & !(align - 1);
-        user::bytes_mut(at, bytes.len() as u64)?.copy_from_slice(bytes);
-        Ok(at)
-    };
-    let strings_at = put(strings, 1)?;
-    let mut seed = [0; 16];
-    random::fill(&mut seed);
-    let seed_at = put(&seed, 16)?;
-    let platform = put(b"x86_64\0", 1)?;
-    let mut words = vec![u64::from(boot.args)];
-    let mut next = strings_at;
-    for (n, string) in strings.split_inclusive(|&byte| byte == 0).take((boot.args + boot.envs) as usize).enumerate() {
-        if n == boot.args as usize {
-            words.push(0);
-        }
-        words.push(next);
-        next += string.len() as u64;
-    }
-    if boot.envs == 0 {
-        words.push(0);
-    }
-    words.push(0);
-    for (key, value) in vectors.iter().copied().chain([(25, seed_at), (15, platform), (31, strings_at), (0, 0)]) {
-        words.extend([key, value]);
-    }
-    let mut bytes = Vec::with_capacity(words.len() * 8);
-    words.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
-    put(&bytes, 16).map_err(|_| ENOMEM)
+fn interpreter(content: &Rc<Content>) -> Result<(u64, u64), Failed> {
+    let bytes = Bytes::of(content);
+    let elf = Elf::parse(bytes.get()).map_err(Failed::Elf)?;
+    let (low, high) = elf.span().map_err(Failed::Elf)?;
+    let room = 0x7f00_0000_0000 - slide(1 << 22);
+    let base = room - (high - low) - low;
+    segments(&elf, content, base, "ld.so")?;
+    bytes.loaded(base);
+    Ok((base, base + elf.entry))
 }

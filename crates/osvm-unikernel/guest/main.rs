@@ -9,6 +9,7 @@ extern crate alloc;
 #[path = "../src/abi.rs"]
 #[allow(dead_code)]
 mod abi;
+mod alarm;
 mod asm;
 mod cell;
 mod crash;
@@ -17,22 +18,27 @@ mod errno;
 mod fault;
 mod fs;
 mod futex;
+mod group;
 mod heap;
 mod hyper;
 mod load;
 mod mm;
 mod net;
 mod phys;
+mod process;
 mod pt;
 mod random;
 mod regs;
 mod rewrite;
+mod sigframe;
 mod signal;
+mod split;
 mod stats;
 mod sys;
 mod task;
 mod time;
 mod user;
+mod wait;
 
 use alloc::{rc::Rc, string::String, vec::Vec};
 
@@ -48,20 +54,25 @@ extern "C" fn main() -> ! {
         crash::bug("monitor and library OS are of different versions");
     }
     phys::init(boot.free, boot.memory, boot.memory_limit);
-    // Finds out how, before anything depends on it: a refusal needs the stack of faults.
-    pt::flush();
+    process::init();
     time::init();
     random::init(boot.seed);
     task::init(&boot);
     rewrite::init(&boot);
-    pt::map_direct(gpa::RINGS, gpa::RINGS + abi::RINGS_SPAN);
+    load::init(&boot);
+    if net::init(&boot) {
+        pt::map_direct(gpa::RINGS, gpa::RINGS + abi::RINGS_SPAN);
+    }
     for file in [boot.program, boot.image, boot.strings] {
         pt::map_direct(file.gpa, file.gpa + file.len);
     }
-    files(&boot);
-    match load::load(&boot) {
+    let content = files(&boot);
+    let strings = load::mapped(boot.strings);
+    let program = load::Program { content, strings, args: boot.args as usize, envs: boot.envs as usize };
+    match program.load() {
         Ok(regs) => {
-            if task::spawn(&regs, 0, None).is_none() {
+            let start = task::Start { tid: task::new_number(), regs, fs: 0, xmm: None };
+            if !task::spawn(&start, &process::own(), None) {
                 crash::bug("no memory for the first thread");
             }
             task::start()
@@ -83,7 +94,7 @@ extern "C" fn main() -> ! {
 }
 
 /// The tree of files: the image, then what every program expects; and the three standard streams.
-fn files(boot: &Boot) {
+fn files(boot: &Boot) -> Rc<Content> {
     let image = load::mapped(boot.image);
     for entry in fs::image::entries(image).into_iter().flatten() {
         let kind = match entry.mode & fs::S_IFMT {
@@ -106,13 +117,21 @@ fn files(boot: &Boot) {
     let environment: Vec<u8> = parts.by_ref().take(boot.envs as usize).flatten().copied().collect();
     let path = parts.next().map_or(&b"/program"[..], |path| path.strip_suffix(&[0]).unwrap_or(path));
     *fs::proc::PROGRAM.get() = (path.to_vec(), arguments, environment);
-    let program = Node::new(Kind::File(Rc::new(Content::host(boot.program.gpa, boot.program.len))), 0o755);
-    tree::place(path, program);
+    let content = Rc::new(Content::host(boot.program.gpa, boot.program.len));
+    tree::place(path, Node::new(Kind::File(Rc::clone(&content)), 0o755));
     fs::proc::populate();
+    let mut text = || parts.next().and_then(|text| text.strip_suffix(&[0])).unwrap_or_default();
+    let cwd = text();
+    for folder in 0..boot.folders {
+        fs::folder::mount(text(), folder + 1);
+    }
+    let dir = tree::make_dirs(cwd);
+    *tree::CWD.get() = Some(dir);
     for stream in 0..3 {
         // The table is empty, so these are descriptors 0 to 2.
         let _ = table::add(Open::new(Rc::new(Console(stream)), 2), false);
     }
+    content
 }
 
 #[panic_handler]

@@ -1,16 +1,21 @@
 //! The program's memory: which ranges it has, what backs them, and the answer to page faults.
 //!
-//! Pages come at the first touch. There is no fork, so an owned page has one owner.
+//! Pages come at the first touch. An owned page may have several owners after a fork: it is then read-only in the tables of each, and copied
+//! at the first write.
 
 use alloc::{collections::BTreeMap, rc::Rc};
-use core::{ops::Bound, ptr};
+use core::{
+    ops::Bound,
+    ptr,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use crate::{
     abi::{DIRECT_BASE, LIBOS_BASE, LIBOS_SPAN, PAGE},
-    cell::Global,
     errno::{EINVAL, ENOMEM, Errno},
     fs::Content,
     phys,
+    process::OfSpace,
     pt::{self, NO_EXEC, OWNED, PRESENT, USER, WRITE},
 };
 
@@ -29,6 +34,13 @@ const LOWEST: u64 = 0x1_0000;
 const AROUND: u64 = 32;
 /// The same of a file in the page cache, which needs no page of ours.
 const FILE_AROUND: u64 = 64;
+/// The same of a file's pages that the program may write, which are copied at once: a touch that only reads is mostly followed by a
+/// write, and to take a page back from the processor costs more than to copy it.
+const COPY_AROUND: u64 = 8;
+/// Writable mappings of files above this size are copied page by page as they are written.
+const COPY_AT_ONCE: u64 = 4 << 20;
+/// Bytes of a new program's segment that are there before they are touched.
+const AHEAD: u64 = 2 << 20;
 
 /// What a range's pages hold at first.
 #[derive(Clone)]
@@ -58,12 +70,17 @@ pub struct Mm {
     pub top: u64,
     pub brk_start: u64,
     pub brk: u64,
-    pub faults: u64,
 }
 
-/// The program's memory.
-pub static MM: Global<Mm> =
-    Global::new(Mm { areas: BTreeMap::new(), top: 0x7e00_0000_0000, brk_start: 0, brk: 0, faults: 0 });
+/// The memory of the running process.
+pub static MM: OfSpace<Mm> = OfSpace::new(|space| &space.mm);
+
+static FAULTS: AtomicU64 = AtomicU64::new(0);
+
+/// Page faults that were answered.
+pub fn faults() -> u64 {
+    FAULTS.load(Ordering::Relaxed)
+}
 
 /// Up to the next page border.
 pub fn round_up(bytes: u64) -> u64 {
@@ -71,7 +88,7 @@ pub fn round_up(bytes: u64) -> u64 {
 }
 
 fn entry_bits(rights: u32) -> u64 {
-    let mut bits = USER;
+    let mut bits = USER | pt::SEEN;
     if rights & (READ | WRITABLE | EXEC) != 0 {
         bits |= PRESENT;
     }
@@ -105,6 +122,16 @@ pub fn allowed(start: u64, len: u64) -> bool {
 }
 
 impl Mm {
+    /// Nothing yet.
+    pub const fn new() -> Self {
+        Self { areas: BTreeMap::new(), top: 0x7e00_0000_0000, brk_start: 0, brk: 0 }
+    }
+
+    /// The same ranges, for a child.
+    pub fn copy(&self) -> Self {
+        Self { areas: self.areas.clone(), ..*self }
+    }
+
     /// The area that holds an address.
     pub fn find(&self, va: u64) -> Option<(u64, &Area)> {
         self.areas.range(..=va).next_back().filter(|(_, area)| va < area.end).map(|(start, area)| (*start, area))
@@ -214,38 +241,64 @@ impl Mm {
     /// Answers a touch of `va`. False: the program may not do that.
     pub fn fault(&mut self, va: u64, write: bool, exec: bool) -> bool {
         let page = va & !(PAGE - 1);
-        let Some((start, area)) = self.find(page) else { return false };
+        let Some((_, area)) = self.find(page) else { return false };
         let needed = if write { WRITABLE } else { READ | if exec { EXEC } else { WRITABLE | EXEC } };
         if (exec && area.rights & EXEC == 0) || area.rights & needed == 0 {
             return false;
         }
-        let (end, rights, backing) = (area.end, area.rights, later(&area.backing, page - start));
-        self.faults += 1;
+        FAULTS.fetch_add(1, Ordering::Relaxed);
+        self.bring(page, write)
+    }
+
+    /// Makes a page, and some around it, that the program may touch.
+    fn bring(&self, page: u64, write: bool) -> bool {
+        let Some((start, area)) = self.find(page) else { return false };
         let old = pt::get(page);
         if old & OWNED != 0 {
+            if write && old & PRESENT != 0 && old & WRITE == 0 {
+                return unshare(page, area.rights, old);
+            }
             // Rights that were given since the processor last looked.
             return old & PRESENT != 0;
         }
-        match backing {
+        let (end, rights) = (area.end, area.rights);
+        let copied = rights & WRITABLE != 0 && (write || end - start <= COPY_AT_ONCE);
+        match &area.backing {
             Backing::Anonymous => anonymous(page, start, end, rights),
-            Backing::Host(gpa) => host(page, end, gpa, rights, write, old),
-            Backing::File { file, offset, shared } => {
-                let Some((source, own)) = file.page(offset, shared && rights & WRITABLE != 0) else { return false };
-                if shared || (!write && !own) {
-                    let bits = entry_bits(if shared { rights } else { rights & !WRITABLE });
-                    pt::set(page, source | bits)
-                } else {
-                    copy(page, source, rights, old)
-                }
+            Backing::Host(gpa) => private(page, end, rights, copied, |va| Some((gpa + (va - start), false))),
+            Backing::File { file, offset, shared: true } => {
+                let source = file.page(offset + (page - start), rights & WRITABLE != 0);
+                source.is_some_and(|(source, _)| pt::set(page, source | entry_bits(rights)))
+            }
+            Backing::File { file, offset, shared: false } => {
+                private(page, end, rights, copied, |va| file.page(offset + (va - start), false))
             }
         }
     }
 
-    /// Gives the program its own copy of a page of a file that it may only read or execute, so that code can be rewritten.
+    /// Brings a range before it is touched, up to [`AHEAD`]: fewer faults of a program that starts.
+    pub fn ahead(&self, start: u64, len: u64) {
+        for page in (start..start + len.min(AHEAD)).step_by(PAGE as usize) {
+            if pt::get(page) == 0 && !self.bring(page, false) {
+                return;
+            }
+        }
+    }
+
+    /// Gives the program a page that nobody else has, with rights that stay as they are, so that code can be rewritten.
     pub fn own(&mut self, page: u64) -> bool {
         let old = pt::get(page);
         let Some((_, area)) = self.find(page) else { return false };
-        old & PRESENT != 0 && copy(page, pt::address(old), area.rights, old)
+        let owned = old & OWNED != 0;
+        if old & PRESENT == 0 || (owned && !phys::is_shared(pt::address(old))) {
+            return old & PRESENT != 0;
+        }
+        let done = copy(page, pt::address(old), area.rights);
+        if done && owned {
+            phys::release(pt::address(old));
+        }
+        pt::flush();
+        done
     }
 
     /// Makes `[va, va + len)` touchable for the library OS; false if the program itself could not.
@@ -261,6 +314,13 @@ impl Mm {
             page += PAGE;
         }
         true
+    }
+
+    /// Where an address is in memory that several address spaces map, if it is in such.
+    pub fn shared(&mut self, va: u64) -> Option<u64> {
+        let (_, area) = self.find(va)?;
+        let is_shared = matches!(area.backing, Backing::File { shared: true, .. });
+        (is_shared && self.ready(va, 1, false)).then(|| pt::address(pt::get(va)) + va % PAGE)
     }
 
     /// Grows or shrinks the heap of `brk`; the new end.
@@ -343,13 +403,21 @@ impl Mm {
 /// Frees owned pages and clears entries; whether any was present.
 fn drop_pages(from: u64, to: u64) -> bool {
     let mut any = false;
+    let mut freed = alloc::vec::Vec::new();
     pt::update(from, to, |_, entry| {
         any |= entry & PRESENT != 0;
         if entry & OWNED != 0 {
-            phys::give(pt::address(entry), 0);
+            // Where there is no memory even for a list, the page helps.
+            let page = pt::address(entry);
+            match freed.try_reserve(1) {
+                Ok(()) if phys::last_owner(page) => freed.push(page),
+                Ok(()) => {}
+                Err(_) => phys::release(page),
+            }
         }
         0
     });
+    phys::give_all(freed);
     any
 }
 
@@ -360,7 +428,11 @@ fn update_rights(from: u64, to: u64, rights: u32) -> bool {
     pt::update(from, to, |_, entry| {
         any |= entry & PRESENT != 0;
         // A page of a file that is not owned is simply mapped again at its next touch.
-        if entry & OWNED == 0 { 0 } else { pt::address(entry) | OWNED | bits }
+        if entry & OWNED == 0 {
+            return 0;
+        }
+        let page = pt::address(entry);
+        page | OWNED | if bits & WRITE != 0 && phys::is_shared(page) { bits & !WRITE } else { bits }
     });
     any
 }
@@ -388,31 +460,62 @@ fn anonymous(page: u64, start: u64, end: u64, rights: u32) -> bool {
     true
 }
 
-fn host(page: u64, end: u64, gpa: u64, rights: u32, write: bool, old: u64) -> bool {
-    if write {
-        return copy(page, gpa, rights, old);
-    }
-    let bits = entry_bits(rights & !WRITABLE);
-    for n in 0..FILE_AROUND {
-        let va = page + n * PAGE;
-        if va >= end || (n > 0 && (pt::get(va) != 0 || va & (FILE_AROUND * PAGE - 1) == 0)) {
+/// Pages of a file that the program has for itself, from one on to the border of a window: shown until they are written, or copied now.
+fn private(page: u64, end: u64, rights: u32, copied: bool, source: impl Fn(u64) -> Option<(u64, bool)>) -> bool {
+    let around = if copied { COPY_AROUND } else { FILE_AROUND };
+    let end = end.min((page & !(around * PAGE - 1)) + around * PAGE);
+    let mut stale = false;
+    for va in (page..end).step_by(PAGE as usize) {
+        let old = pt::get(va);
+        if va != page && (old & OWNED != 0 || (old != 0 && !copied)) {
             break;
         }
-        if !pt::set(va, gpa + n * PAGE | bits) {
-            return n > 0;
+        let done = match source(va) {
+            Some((source, own)) if copied || own => {
+                stale |= old & PRESENT != 0;
+                copy(va, source, rights)
+            }
+            Some((source, _)) => pt::set(va, source | entry_bits(rights & !WRITABLE)),
+            None => false,
+        };
+        if !done {
+            if va == page {
+                return false;
+            }
+            break;
         }
+    }
+    if stale {
+        pt::flush();
     }
     true
 }
 
 /// Gives the program a page of its own with the content of another.
-fn copy(page: u64, source: u64, rights: u32, old: u64) -> bool {
-    let Some(own) = phys::page() else { return false };
+fn copy(page: u64, source: u64, rights: u32) -> bool {
+    let Some(own) = phys::page_to_fill() else { return false };
     // SAFETY: both are whole pages of guest-physical memory, and the new one is nobody else's.
     unsafe { ptr::copy_nonoverlapping(phys::direct(source), phys::direct(own), PAGE as usize) };
-    let done = pt::set(page, own | entry_bits(rights) | OWNED);
-    if old & PRESENT != 0 {
+    pt::set(page, own | entry_bits(rights) | OWNED)
+}
+
+/// A write to an owned page that was shared when it was last looked at: a copy, or the right to write if the others have gone.
+fn unshare(page: u64, rights: u32, old: u64) -> bool {
+    let source = pt::address(old);
+    if !phys::is_shared(source) {
+        return pt::set(page, source | entry_bits(rights) | OWNED);
+    }
+    let done = copy(page, source, rights);
+    if done {
+        phys::release(source);
         pt::flush();
     }
     done
+}
+
+/// A mapping's page goes with its address space.
+pub fn forget_entry(entry: u64) {
+    if entry & OWNED != 0 {
+        phys::release(pt::address(entry));
+    }
 }

@@ -12,6 +12,15 @@ pub fn init(seed: [u64; 4]) {
     }
 }
 
+/// Takes a clone's seed: what it gives out from now on, no other clone does.
+pub fn renew(seed: [u64; 4]) {
+    let mut key = KEY.get();
+    for (n, word) in seed.into_iter().enumerate() {
+        key[2 * n] ^= word as u32;
+        key[2 * n + 1] ^= (word >> 32) as u32;
+    }
+}
+
 fn quarter(s: &mut [u32; 16], a: usize, b: usize, c: usize, d: usize) {
     for (x, y, z, by) in [(a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)] {
         s[x] = s[x].wrapping_add(s[y]);

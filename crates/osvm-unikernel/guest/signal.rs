@@ -1,11 +1,15 @@
-//! Signals, as far as runtimes need them: handlers, masks, alternate stacks, faults, `tgkill`, and signals that the VM was sent.
-//! There are no real-time queues, no job control and no other process.
+//! Signals, as far as runtimes need them: handlers, masks, alternate stacks, faults, `kill` and `tgkill`, and signals that the VM was sent.
+//! There are no real-time queues and no job control.
+
+use alloc::rc::Rc;
 
 use crate::{
     cell::Global,
-    errno::{Answer, EFAULT, EINVAL, EPERM, ESRCH, Errno},
-    hyper::{self, shared},
+    errno::{Answer, EINTR, EINVAL, ESRCH, Errno},
+    hyper::shared,
+    process::{self, OfProcess, Process, Status},
     regs::Regs,
+    sigframe::enter,
     task::{self, TASKS, Wait},
     user,
 };
@@ -17,36 +21,33 @@ pub const SIGFPE: u32 = 8;
 pub const SIGKILL: u32 = 9;
 pub const SIGSEGV: u32 = 11;
 pub const SIGPIPE: u32 = 13;
+pub const SIGALRM: u32 = 14;
+pub const SIGCHLD: u32 = 17;
 const SIGSTOP: u32 = 19;
 /// Ignored unless handled: SIGCHLD, SIGCONT, SIGURG, SIGWINCH.
 const IGNORED: u64 = 1 << 16 | 1 << 17 | 1 << 22 | 1 << 27;
 /// Job control, of which there is none.
 const STOPS: u64 = 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21;
 
-const SA_ONSTACK: u64 = 0x0800_0000;
-const SA_NODEFER: u64 = 0x4000_0000;
-const SA_RESETHAND: u64 = 0x8000_0000;
-const SA_RESTORER: u64 = 0x0400_0000;
-
 /// Kernel's `sigaction`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-struct Action {
-    handler: u64,
-    flags: u64,
-    restorer: u64,
-    mask: u64,
+pub struct Action {
+    pub handler: u64,
+    pub flags: u64,
+    pub restorer: u64,
+    pub mask: u64,
 }
 
 /// A thread's part.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Thread {
-    mask: u64,
+    pub mask: u64,
     pending: u64,
     /// Alternate stack: address, flags, size.
-    stack: [u64; 3],
+    pub stack: [u64; 3],
     /// `sigsuspend`: the mask to come back to.
-    saved_mask: Option<u64>,
+    pub saved_mask: Option<u64>,
 }
 
 impl Thread {
@@ -56,22 +57,58 @@ impl Thread {
     }
 }
 
-static ACTIONS: Global<[Action; 65]> = Global::new([Action { handler: 0, flags: 0, restorer: 0, mask: 0 }; 65]);
-/// Sent to the process, not yet to a thread.
-static PROCESS: Global<u64> = Global::new(0);
+/// What a process does about each signal.
+pub type Actions = [Action; 65];
 
-fn bit(signal: u32) -> u64 {
+/// What a fresh process does: what the signals say.
+pub const NO_ACTIONS: Actions = [Action { handler: 0, flags: 0, restorer: 0, mask: 0 }; 65];
+
+pub static ACTIONS: OfProcess<Actions> = OfProcess::new(|process| &process.actions);
+/// Sent to the process, not yet to a thread.
+static PROCESS: OfProcess<u64> = OfProcess::new(|process| &process.pending);
+
+/// A signal's place in a set.
+pub fn bit(signal: u32) -> u64 {
     1 << (signal - 1)
 }
 
-fn never_blocked() -> u64 {
+/// Signals that no mask holds back.
+pub fn never_blocked() -> u64 {
     bit(SIGKILL) | bit(SIGSTOP)
 }
 
-/// Whether the running thread has a signal to see to.
+/// Whether the running thread has a signal to see to, or is to end.
 pub fn pending() -> bool {
     let process = *PROCESS.get();
-    task::with(|task| (task.signals.pending | process) & !task.signals.mask != 0)
+    task::with(|task| (task.signals.pending | process) & !task.signals.mask != 0 || task.process.ends(task.tid))
+}
+
+/// Whether a process drops a signal at once, unless one of its threads blocks it.
+fn ignores(process: &Process, signal: u32) -> bool {
+    match process.actions.get()[signal as usize].handler {
+        0 => (IGNORED | STOPS) & bit(signal) != 0,
+        handler => handler == 1,
+    }
+}
+
+/// Whether a process said that it will not ask how its children ended.
+pub fn children_are_ignored(process: &Process) -> bool {
+    const SA_NOCLDWAIT: u64 = 2;
+    let action = process.actions.get()[SIGCHLD as usize];
+    action.handler == 1 || action.flags & SA_NOCLDWAIT != 0
+}
+
+/// What a new program begins with: no handlers, no alternate stack.
+pub fn execute() {
+    clear_handlers(process::current());
+    task::with(|task| (task.signals.stack, task.signals.saved_mask) = ([0; 3], None));
+}
+
+/// Takes the handlers away. What is ignored stays so.
+pub fn clear_handlers(process: &Process) {
+    for action in process.actions.get().iter_mut() {
+        *action = Action { handler: u64::from(action.handler == 1), ..Action::default() };
+    }
 }
 
 /// Whether a call that the pending signal interrupts begins anew afterwards: its handler says so, or there is none.
@@ -94,37 +131,50 @@ pub fn from_outside() {
     // The monitor never takes a bit back, so each number is passed on once.
     if new != 0 {
         *seen |= new;
-        *PROCESS.get() |= new;
-        wake_for_signal();
+        if let Some(first) = process::find(process::FIRST) {
+            (1..=64).filter(|&signal| new & bit(signal) != 0).for_each(|signal| to_process(&first, signal));
+        }
     }
 }
 
 static SEEN: Global<u64> = Global::new(0);
 
-fn wake_for_signal() {
-    let process = *PROCESS.get();
-    let tid = TASKS.get().all.values().find(|task| process & !task.signals.mask != 0).map(|task| task.tid);
-    if let Some(tid) = tid {
+/// Sends a signal to a process: one of its threads that do not block it is woken.
+pub fn to_process(process: &Rc<Process>, signal: u32) {
+    if process.has_ended() {
+        return;
+    }
+    let ignored = ignores(process, signal);
+    let (mut blocked, mut taker) = (false, None);
+    for task in TASKS.get().all.values().filter(|task| task.process.pid == process.pid) {
+        let blocks = task.signals.mask & bit(signal) != 0;
+        blocked |= blocks;
+        // One that waits takes it at once.
+        if !blocks && (taker.is_none() || task.wait != Wait::No) {
+            taker = Some(task.tid);
+        }
+    }
+    if ignored && !blocked {
+        return;
+    }
+    *process.pending.get() |= bit(signal);
+    if let Some(tid) = taker {
         task::wake(tid);
     }
 }
 
-/// Sends a signal to a thread, or to the process.
-pub fn send(tid: Option<u32>, signal: u32) -> Answer {
+/// Sends a signal to a thread, of the process `pid` if that is said.
+pub fn send(pid: Option<u32>, tid: u32, signal: u32) -> Answer {
     if signal > 64 {
         return Err(EINVAL);
     }
-    let Some(tid) = tid else {
-        if signal != 0 {
-            *PROCESS.get() |= bit(signal);
-            wake_for_signal();
-        }
-        return Ok(0);
-    };
     {
         let mut tasks = TASKS.get();
         let task = tasks.all.get_mut(&tid).ok_or(ESRCH)?;
-        if signal == 0 {
+        if pid.is_some_and(|pid| pid != task.process.pid) {
+            return Err(ESRCH);
+        }
+        if signal == 0 || (task.signals.mask & bit(signal) == 0 && ignores(&task.process, signal)) {
             return Ok(0);
         }
         task.signals.pending |= bit(signal);
@@ -239,153 +289,13 @@ pub fn wait_for(set: u64, timeout: u64) -> Answer {
         if let Some(signal) = found {
             return Ok(signal.into());
         }
+        if pending() {
+            return Err(EINTR);
+        }
         if task::block(Wait::Sleep, deadline) {
             return Err(crate::errno::EAGAIN);
         }
     }
-}
-
-/// Layout of what a handler finds above its return address.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Frame {
-    restorer: u64,
-    flags: u64,
-    link: u64,
-    stack: [u64; 3],
-    registers: [u64; 23],
-    fpstate: u64,
-    reserved: [u64; 8],
-    mask: u64,
-    info: [u64; 16],
-}
-
-/// XSAVE area: legacy part, header, and what features the processor has; the program's handlers see the legacy part.
-const FP_AREA: u64 = 4096;
-/// The red zone under a stack pointer belongs to the code that was interrupted.
-const RED_ZONE: u64 = 128;
-
-fn save_fp(at: u64) {
-    // SAFETY: `deliver` made FP_AREA bytes at this aligned place writable. X87, SSE and AVX state fits.
-    unsafe { core::arch::asm!("xsave64 ({})", in(reg) at, in("eax") 7, in("edx") 0, options(att_syntax)) };
-}
-
-fn load_fp(at: u64) {
-    // SAFETY: the area was written by `save_fp`; a program that broke it faults in its own VM.
-    unsafe { core::arch::asm!("xrstor64 ({})", in(reg) at, in("eax") 7, in("edx") 0, options(att_syntax)) };
-}
-
-/// Builds a handler's frame and points the registers at the handler. `xmm` is where an entry saved the lower halves.
-fn enter(regs: &mut Regs, xmm: *mut [u8; 256], signal: u32, fault: Option<Fault>) -> Result<(), Errno> {
-    let action = ACTIONS.get()[signal as usize];
-    let (mask, stack) =
-        task::with(|task| (task.signals.saved_mask.take().unwrap_or(task.signals.mask), task.signals.stack));
-    let on_stack = stack[2] != 0 && regs.rsp.wrapping_sub(stack[0]) < stack[2];
-    let mut top = regs.rsp.wrapping_sub(RED_ZONE);
-    if action.flags & SA_ONSTACK != 0 && stack[2] != 0 && !on_stack {
-        top = stack[0].wrapping_add(stack[2]);
-    }
-    let fp = top.wrapping_sub(FP_AREA) & !63;
-    let at = (fp.wrapping_sub(size_of::<Frame>() as u64) & !15).wrapping_sub(8);
-    let area = user::bytes_mut(at, fp + FP_AREA - at)?;
-    area.fill(0);
-    save_fp(fp);
-    // SAFETY: `xmm` is part of the frame that the entry pushed; the legacy area holds XMM registers from byte 160.
-    unsafe { core::ptr::copy_nonoverlapping(xmm.cast::<u8>(), (fp + 160) as *mut u8, 256) };
-    let r = &*regs;
-    let fault = fault.unwrap_or_default();
-    let mut info = [0; 16];
-    info[0] = signal.into();
-    info[1] = fault.code as u64;
-    info[2] = fault.address;
-    let frame = Frame {
-        restorer: action.restorer,
-        flags: 0,
-        link: 0,
-        stack,
-        registers: [
-            r.r8,
-            r.r9,
-            r.r10,
-            r.r11,
-            r.r12,
-            r.r13,
-            r.r14,
-            r.r15,
-            r.rdi,
-            r.rsi,
-            r.rbp,
-            r.rbx,
-            r.rdx,
-            r.rax,
-            r.rcx,
-            r.rsp,
-            r.rip,
-            r.rflags,
-            0x002b_0000_0000_0033,
-            fault.error,
-            fault.vector,
-            mask,
-            fault.address,
-        ],
-        fpstate: fp,
-        reserved: [0; 8],
-        mask,
-        info,
-    };
-    user::write(at, frame)?;
-    let context = at + 8;
-    regs.rdi = signal.into();
-    regs.rsi = at + core::mem::offset_of!(Frame, info) as u64;
-    regs.rdx = context;
-    regs.rax = 0;
-    regs.rsp = at;
-    regs.rip = action.handler;
-    regs.rflags = 0x202;
-    task::with(|task| {
-        task.signals.mask = mask | action.mask | if action.flags & SA_NODEFER == 0 { bit(signal) } else { 0 };
-        task.signals.mask &= !never_blocked();
-    });
-    if action.flags & SA_RESETHAND != 0 {
-        ACTIONS.get()[signal as usize].handler = 0;
-    }
-    if action.flags & SA_RESTORER == 0 { Err(EFAULT) } else { Ok(()) }
-}
-
-/// `rt_sigreturn`: the registers are those of the frame again.
-pub fn leave(regs: &mut Regs, xmm: *mut [u8; 256]) -> Result<(), Errno> {
-    // The handler's `ret` took the restorer's address away.
-    let frame: Frame = user::read(regs.rsp.wrapping_sub(8))?;
-    let g = frame.registers;
-    *regs = Regs {
-        r8: g[0],
-        r9: g[1],
-        r10: g[2],
-        r11: g[3],
-        r12: g[4],
-        r13: g[5],
-        r14: g[6],
-        r15: g[7],
-        rdi: g[8],
-        rsi: g[9],
-        rbp: g[10],
-        rbx: g[11],
-        rdx: g[12],
-        rax: g[13],
-        rcx: g[14],
-        rsp: g[15],
-        rip: g[16],
-        // Arithmetic and direction flags; no trap flag, no privilege.
-        rflags: g[17] & 0x0cd5 | 0x202,
-    };
-    if frame.fpstate != 0 && frame.fpstate & 63 == 0 {
-        let area = user::bytes(frame.fpstate, FP_AREA)?;
-        load_fp(frame.fpstate);
-        // SAFETY: as in `enter`.
-        unsafe { core::ptr::copy_nonoverlapping(area.as_ptr().add(160), xmm.cast::<u8>(), 256) };
-    }
-    task::with(|task| task.signals.mask = frame.mask & !never_blocked());
-    Ok(())
 }
 
 /// What a processor exception was.
@@ -408,6 +318,9 @@ pub fn deliver_fault(regs: &mut Regs, xmm: *mut [u8; 256], fault: Fault) -> bool
 /// Delivers what is pending before the program goes on.
 pub fn deliver(regs: &mut Regs, xmm: *mut [u8; 256]) {
     while pending() {
+        if task::ends() {
+            task::end(0);
+        }
         let mut process = PROCESS.get();
         let signal = task::with(|task| {
             let signal = ((task.signals.pending | *process) & !task.signals.mask).trailing_zeros() + 1;
@@ -419,11 +332,11 @@ pub fn deliver(regs: &mut Regs, xmm: *mut [u8; 256]) {
         let action = ACTIONS.get()[signal as usize];
         match action.handler {
             0 if (IGNORED | STOPS) & bit(signal) != 0 => {}
-            0 => hyper::exit(128 + signal as i32, signal as i32),
+            0 => process::end(Status::Signal(signal)),
             1 => {}
             _ => {
                 if enter(regs, xmm, signal, None).is_err() {
-                    hyper::exit(128 + SIGSEGV as i32, SIGSEGV as i32);
+                    process::end(Status::Signal(SIGSEGV));
                 }
                 return;
             }
@@ -437,11 +350,26 @@ pub fn deliver(regs: &mut Regs, xmm: *mut [u8; 256]) {
     });
 }
 
-/// `kill`: there is one process.
+/// `kill`.
 pub fn kill(pid: i32, signal: u32) -> Answer {
-    match pid {
-        0 | 1 | -1 => send(None, signal),
-        _ if pid < 0 => Err(EPERM),
-        _ => Err(ESRCH),
+    if signal > 64 {
+        return Err(EINVAL);
     }
+    let own = process::current();
+    let takes = |process: &Process| match pid {
+        0 => process.group.get() == own.group.get(),
+        -1 => process.pid != process::FIRST && process.pid != own.pid,
+        pid if pid < 0 => process.group.get() == pid.unsigned_abs(),
+        pid => process.pid == pid as u32,
+    };
+    // A process that has ended and was not asked about is there still, and takes nothing.
+    let ended = pid > 0 && process::find(pid as u32).is_some();
+    let mut any = ended;
+    for process in process::living().into_iter().filter(|process| takes(process)) {
+        any = true;
+        if signal != 0 {
+            to_process(&process, signal);
+        }
+    }
+    if any { Ok(0) } else { Err(ESRCH) }
 }

@@ -3,7 +3,6 @@
 use crate::{
     abi::UNKNOWN,
     hyper::{share, shared},
-    mm::MM,
     phys, rewrite, task,
 };
 
@@ -29,10 +28,7 @@ pub fn publish() {
     let traps = unsafe { core::ptr::read_volatile(&raw const (*task::cpu()).traps) };
     share!(traps, traps);
     share!(calls, crate::sys::calls());
-    // A crash may come while memory is being changed.
-    // SAFETY: reads a number.
-    let faults = unsafe { (*MM.as_ptr()).faults };
-    share!(faults, faults);
+    share!(faults, crate::mm::faults());
     share!(rewritten, rewrite::count());
     share!(memory, phys::used());
 }

@@ -1,6 +1,6 @@
-//! Threads of the program, and the scheduler: one vCPU, switched when a thread waits, yields, or was kicked for running long.
+//! Threads of all processes, and the scheduler: one vCPU, switched when a thread waits, yields, or was kicked for running long.
 
-use alloc::{boxed::Box, collections::BTreeMap, collections::VecDeque, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, collections::VecDeque, rc::Rc, vec::Vec};
 use core::ptr;
 
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
     cell::Global,
     hyper::{self, share, shared},
     net, phys,
+    process::{self, Process, Space},
     regs::{self, Regs},
     signal, time,
 };
@@ -17,25 +18,31 @@ use crate::{
 const STACK_ORDER: usize = 3;
 /// Threads at a time.
 pub const MOST_THREADS: usize = 4096;
-/// The process.
-pub const PID: u32 = 1;
-
 /// What a thread waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     /// It can run.
     No,
-    /// A futex at this address, with this bit set.
-    Futex(u64, u32),
+    /// A futex, with one of these bits set.
+    Futex(Word, u32),
     /// Anything that a file, a socket or a timer may bring.
     Event,
     /// The deadline, or a signal.
     Sleep,
+    /// The end of a child, of a thread of one's own process, or of the use of one's memory by a child.
+    Child,
 }
+
+/// A futex's word: the address space and the address in it, or 0 and where it is in memory that processes share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word(pub u64, pub u64);
 
 /// A thread.
 pub struct Task {
     pub tid: u32,
+    pub process: Rc<Process>,
+    /// It has never run.
+    fresh: bool,
     stack: u64,
     saved_rsp: u64,
     fs: u64,
@@ -56,6 +63,7 @@ pub struct Tasks {
     next_tid: u32,
     /// Ended, but its stack was still in use.
     dead: Vec<Box<Task>>,
+    dead_spaces: Vec<Rc<Space>>,
     xsave_size: u64,
     xcr0: u64,
     /// A clean XSAVE area's order of pages.
@@ -67,8 +75,9 @@ pub static TASKS: Global<Tasks> = Global::new(Tasks {
     all: BTreeMap::new(),
     ready: VecDeque::new(),
     current: 0,
-    next_tid: PID,
+    next_tid: process::FIRST,
     dead: Vec::new(),
+    dead_spaces: Vec::new(),
     xsave_size: 0,
     xcr0: 0,
     xsave_order: 0,
@@ -97,16 +106,72 @@ impl Drop for Task {
 /// The order again, for `drop`, which runs while `TASKS` may be borrowed.
 static TASKS_XSAVE_ORDER: Global<(usize,)> = Global::new((0,));
 
-/// Makes a thread that starts with these registers; ready to run. None: no memory, or too many.
-pub fn spawn(regs: &Regs, fs: u64, from: Option<u32>) -> Option<u32> {
+/// A number for a new thread, and for a process whose first it is.
+pub fn new_number() -> u32 {
+    const LARGEST: u32 = 1 << 22;
+    let mut tasks = TASKS.get();
+    loop {
+        let tid = tasks.next_tid;
+        tasks.next_tid = if tid >= LARGEST { process::FIRST + 1 } else { tid + 1 };
+        if !tasks.all.contains_key(&tid) && (tid == process::FIRST || !process::names(tid)) {
+            return tid;
+        }
+    }
+}
+
+/// What a new thread begins with.
+pub struct Start {
+    pub tid: u32,
+    pub regs: Regs,
+    pub fs: u64,
+    /// XMM registers of the thread that makes it, if it goes on where that one is.
+    pub xmm: Option<*const [u8; 256]>,
+}
+
+/// Puts the values of a fresh process into a zeroed area of extended state.
+fn fresh_state(area: *mut u8) {
+    // SAFETY: the caller owns the area, which is larger than that: MXCSR, the x87 control word, and which parts are there.
+    unsafe {
+        ptr::write(area.cast::<u16>(), 0x37f);
+        ptr::write(area.add(24).cast::<u32>(), 0x1f80);
+        ptr::write(area.add(512).cast::<u64>(), 3);
+    }
+}
+
+/// Gives the running thread the extended state of a fresh process.
+pub fn forget_state() {
+    let (order, features) = {
+        let tasks = TASKS.get();
+        (tasks.xsave_order, tasks.xcr0)
+    };
+    if let Some(page) = phys::run(order) {
+        fresh_state(phys::direct(page));
+        // SAFETY: the area is whole and holds good values; the library OS keeps nothing in these registers over the call.
+        unsafe {
+            core::arch::asm!("xrstor64 ({})", in(reg) phys::direct(page), in("eax") features as u32, in("edx") (features >> 32) as u32,
+                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+                out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _, out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+                options(att_syntax))
+        };
+        phys::give(page, order);
+    }
+}
+
+/// Makes a thread of a process; ready to run. False: no memory, or too many.
+pub fn spawn(start: &Start, process: &Rc<Process>, from: Option<u32>) -> bool {
+    try_spawn(start, process, from).is_some()
+}
+
+fn try_spawn(start: &Start, process: &Rc<Process>, from: Option<u32>) -> Option<()> {
     let mut tasks = TASKS.get();
     if tasks.all.len() >= MOST_THREADS {
         return None;
     }
+    let (regs, fs, tid) = (&start.regs, start.fs, start.tid);
     let order = tasks.xsave_order;
     TASKS_XSAVE_ORDER.get().0 = order;
-    let stack = phys::run(STACK_ORDER)?;
-    let Some(xsave) = phys::run(order) else {
+    let stack = phys::program_run(STACK_ORDER)?;
+    let Some(xsave) = phys::program_run(order) else {
         phys::give(stack, STACK_ORDER);
         return None;
     };
@@ -120,15 +185,17 @@ pub fn spawn(regs: &Regs, fs: u64, from: Option<u32>) -> Option<u32> {
         ptr::write(frame as *mut Regs, *regs);
         ptr::write((lower - 8) as *mut u64, asm::resume as *const () as u64);
     }
-    // SAFETY: the area is zeroed; MXCSR and the x87 control word get their values of a fresh process.
-    unsafe {
-        let area = phys::direct(xsave);
-        ptr::write(area.cast::<u16>(), 0x37f);
-        ptr::write(area.add(24).cast::<u32>(), 0x1f80);
-        ptr::write(area.add(512).cast::<u64>(), 3);
+    match start.xmm {
+        None => fresh_state(phys::direct(xsave)),
+        Some(xmm) => {
+            let (low, high) = (tasks.xcr0 as u32, (tasks.xcr0 >> 32) as u32);
+            // SAFETY: the area is as large as the monitor said for these features; `xmm` is what the entry of the running thread pushed.
+            unsafe {
+                core::arch::asm!("xsave64 ({})", in(reg) phys::direct(xsave), in("eax") low, in("edx") high, options(att_syntax));
+                ptr::copy_nonoverlapping(xmm.cast::<u8>(), lower as *mut u8, 256);
+            }
+        }
     }
-    let tid = tasks.next_tid;
-    tasks.next_tid += 1;
     let parent = from.and_then(|tid| tasks.all.get(&tid));
     let name = parent.map_or(*b"main\0\0\0\0\0\0\0\0\0\0\0\0", |task| task.name);
     let signals = parent.map(|task| task.signals.inherit()).unwrap_or_default();
@@ -136,6 +203,8 @@ pub fn spawn(regs: &Regs, fs: u64, from: Option<u32>) -> Option<u32> {
         tid,
         Box::new(Task {
             tid,
+            process: Rc::clone(process),
+            fresh: true,
             stack,
             saved_rsp,
             fs,
@@ -149,8 +218,9 @@ pub fn spawn(regs: &Regs, fs: u64, from: Option<u32>) -> Option<u32> {
         }),
     );
     tasks.ready.push_back(tid);
+    process.threads.set(process.threads.get() + 1);
     share!(want_tick, u32::from(tasks.all.len() > 1));
-    Some(tid)
+    Some(())
 }
 
 /// The running thread.
@@ -240,7 +310,7 @@ pub fn poll_outside() {
 pub fn schedule() {
     poll_outside();
     let next = loop {
-        let deadline = expire().min(crate::fs::timer::next());
+        let deadline = crate::alarm::fire().min(expire()).min(crate::fs::timer::next());
         if let Some(tid) = TASKS.get().ready.pop_front() {
             net::flush();
             break tid;
@@ -277,6 +347,8 @@ fn switch(next: u32) {
     tasks.current = next;
     let Some(task) = tasks.all.get_mut(&next) else { crate::crash::bug("a thread that is ready is not in the list") };
     regs::set_fs_base(task.fs);
+    task.fresh = false;
+    process::enter(&task.process);
     // SAFETY: as above; it was filled by `xsave64` or by `spawn`.
     unsafe {
         core::arch::asm!("xrstor64 ({})", in(reg) phys::direct(task.xsave), in("eax") low, in("edx") high, options(att_syntax))
@@ -297,10 +369,60 @@ fn reap() {
     let mut tasks = TASKS.get();
     let current = tasks.current;
     if tasks.all.contains_key(&current) {
-        let dead = core::mem::take(&mut tasks.dead);
+        let dead = (core::mem::take(&mut tasks.dead), core::mem::take(&mut tasks.dead_spaces));
         drop(tasks);
         drop(dead);
     }
+}
+
+/// Tells the other threads of a process to end. They do as soon as they run.
+pub fn end_others(pid: u32) {
+    let mut tasks = TASKS.get();
+    let Tasks { all, ready, current, .. } = &mut *tasks;
+    let others = |task: &&mut Box<Task>| task.process.pid == pid && task.tid != *current;
+    let mut never_ran = Vec::new();
+    for task in all.values_mut().filter(others) {
+        if task.fresh {
+            never_ran.push(task.tid);
+        } else if task.wait != Wait::No {
+            task.wait = Wait::No;
+            task.deadline = u64::MAX;
+            ready.push_back(task.tid);
+        }
+    }
+    ready.retain(|tid| !never_ran.contains(tid));
+    let gone: Vec<_> = never_ran.iter().filter_map(|tid| all.remove(tid)).collect();
+    drop(tasks);
+    gone.iter().for_each(|task| task.process.threads.set(task.process.threads.get() - 1));
+}
+
+/// Gives the running thread, the only one of its process, the number of the process.
+pub fn become_first(pid: u32) {
+    let mut tasks = TASKS.get();
+    let tid = tasks.current;
+    if tid != pid
+        && let Some(mut task) = tasks.all.remove(&tid)
+    {
+        task.tid = pid;
+        tasks.all.insert(pid, task);
+        tasks.current = pid;
+    }
+}
+
+/// Makes those ready that wait for a change among the children or threads of a process.
+pub fn wake_children_waiters(pid: u32) {
+    let mut tasks = TASKS.get();
+    let Tasks { all, ready, .. } = &mut *tasks;
+    for task in all.values_mut().filter(|task| task.process.pid == pid && task.wait == Wait::Child) {
+        task.wait = Wait::No;
+        task.deadline = u64::MAX;
+        ready.push_back(task.tid);
+    }
+}
+
+/// Whether the running thread is to end.
+pub fn ends() -> bool {
+    process::current().ends(current())
 }
 
 /// Ends the running thread. The last one ends the process.
@@ -308,18 +430,19 @@ pub fn end(code: i32) -> ! {
     reap();
     let clear = with(|task| task.clear_tid);
     if clear != 0 && crate::user::write(clear, 0u32).is_ok() {
-        crate::futex::wake(clear, u32::MAX, u32::MAX);
+        crate::futex::wake(crate::futex::word(clear, false), u32::MAX, u32::MAX);
     }
+    let process = process::current();
+    let space = if process.threads.get() == 1 { process::last_thread_ends(code) } else { None };
+    process.threads.set(process.threads.get() - 1);
+    wake_children_waiters(process.pid);
     {
         let mut tasks = TASKS.get();
         let tid = tasks.current;
         let task = tasks.all.remove(&tid);
         tasks.dead.extend(task);
+        tasks.dead_spaces.extend(space);
         share!(want_tick, u32::from(tasks.all.len() > 1));
-        if tasks.all.is_empty() {
-            drop(tasks);
-            hyper::exit(code, 0);
-        }
     }
     schedule();
     crate::crash::bug("an ended thread went on")

@@ -8,7 +8,7 @@ use crate::{
     mm::MM,
 };
 
-/// Longest path and argument.
+/// Longest path.
 const LONGEST_PATH: usize = 4096;
 
 /// Bytes that the program may read.
@@ -50,19 +50,24 @@ pub fn write<T: Copy>(at: u64, value: T) -> Result<(), Errno> {
     Ok(())
 }
 
-/// A string that a zero closes.
+/// A path, which a zero closes.
 pub fn string(at: u64) -> Result<Vec<u8>, Errno> {
+    string_of(at, LONGEST_PATH, ENAMETOOLONG)
+}
+
+/// A string that a zero closes, of fewer than `most` bytes, or `error`.
+pub fn string_of(at: u64, most: usize, error: Errno) -> Result<Vec<u8>, Errno> {
     let mut out = Vec::new();
     let mut at = at;
     loop {
         let part = bytes(at, 4096 - at % 4096)?;
         if let Some(end) = part.iter().position(|&byte| byte == 0) {
             out.extend_from_slice(&part[..end]);
-            return Ok(out);
+            return if out.len() < most { Ok(out) } else { Err(error) };
         }
         out.extend_from_slice(part);
-        if out.len() >= LONGEST_PATH {
-            return Err(ENAMETOOLONG);
+        if out.len() >= most {
+            return Err(error);
         }
         at += part.len() as u64;
     }

@@ -3,7 +3,7 @@
 //! Nothing else crosses the border. The monitor trusts no field that the guest can write.
 
 /// Changes whenever anything in this file does.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 5;
 
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
@@ -48,10 +48,12 @@ pub mod gpa {
     pub const CONTROL: u64 = 0xa000;
     /// [`super::Boot`].
     pub const BOOT: u64 = 0xb000;
-    /// The library OS.
+    /// The library OS's data. Its code and constants are at [`LIBOS`].
     pub const IMAGE: u64 = 0x10000;
     /// Memory lies below; files are mapped from here.
     pub const FILES: u64 = 1 << 36;
+    /// The library OS's code and constants, which all VMs share.
+    pub const LIBOS: u64 = (1 << 36) + (1 << 35);
     /// [`super::Conn`]s, then their rings.
     pub const RINGS: u64 = 1 << 37;
     /// Behind the hypercall page.
@@ -76,6 +78,68 @@ pub mod hypercall {
     pub const LISTEN: u32 = 7;
     /// Look at the rings now.
     pub const DOORBELL: u32 = 8;
+    /// Something about a folder of the host: `[an operation of super::folder, and a handle times 2^32; a number; guest-physical
+    /// address, length]`; answers a number, or an error number, negative.
+    pub const FOLDER: u32 = 9;
+}
+
+/// Operations on folders of the host. A handle is the monitor's number for an open folder or file; 1 and so on are the folders that it
+/// was started with. A name is a single component. "Buffer" is the hypercall's part of guest memory.
+pub mod folder {
+    /// Open the name in the buffer: `number` is [`WRITE`] and so on, and a mode for a new file times 2^32; answers a handle.
+    pub const OPEN: u32 = 1;
+    /// Close a handle.
+    pub const CLOSE: u32 = 2;
+    /// Read into the buffer from offset `number`; answers bytes.
+    pub const READ: u32 = 3;
+    /// Write the buffer to offset `number`; answers bytes.
+    pub const WRITE_TO: u32 = 4;
+    /// Set a file's length to `number`.
+    pub const TRUNCATE: u32 = 5;
+    /// Begin to bring a file or folder to the disk; answers a ticket.
+    pub const SYNC: u32 = 6;
+    /// What became of ticket `number`: 0, an error, or [`super::AGAIN`]. Activity changes when there is an answer.
+    pub const SYNCED: u32 = 7;
+    /// Fill the buffer with [`super::Entry`]s, each followed by its name and zeroes up to 8 bytes, from the `number`th on; answers bytes.
+    pub const LIST: u32 = 8;
+    /// Give a name another folder, whose handle is `number`, and another name: the buffer is both names with a zero between.
+    pub const RENAME: u32 = 9;
+    /// Take the name in the buffer away; `number` 1: it is a folder.
+    pub const UNLINK: u32 = 10;
+    /// Make a folder of the name in the buffer; `number` is its mode.
+    pub const MAKE: u32 = 11;
+    /// Lock a file: `number` 1 shared, 2 exclusive, 8 no more; [`super::AGAIN`] if another has it.
+    pub const LOCK: u32 = 12;
+    /// Answers a file's length.
+    pub const LENGTH: u32 = 13;
+
+    /// [`OPEN`]: for writing too.
+    pub const WRITE: u64 = 1;
+    /// [`OPEN`]: a new file.
+    pub const NEW: u64 = 2;
+    /// [`OPEN`]: a folder.
+    pub const FOLDER: u64 = 4;
+
+    /// Bytes of a buffer at most.
+    pub const BUFFER: u64 = 1 << 20;
+    /// Bytes of a name at most.
+    pub const NAME: usize = 255;
+    /// Folders that a VM is started with, at most.
+    pub const MOST: u32 = 512;
+}
+
+/// A name in a folder of the host.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// Kind and rights, as in `st_mode`.
+    pub mode: u32,
+    /// Bytes of its name.
+    pub name: u32,
+    /// Bytes of the file.
+    pub size: u64,
+    /// Nanoseconds since 1970.
+    pub mtime: u64,
 }
 
 /// An answer: nothing there now.
@@ -94,14 +158,14 @@ pub struct Cpu {
     pub syscall_frame_at: u64,
     /// 16: address of [`Cpu::fault_frame`].
     pub fault_frame_at: u64,
-    /// 24: address of [`Cpu::flush_frame`].
-    pub flush_frame_at: u64,
+    /// 24: address of [`Cpu::page_fault_frame`].
+    pub page_fault_frame_at: u64,
     /// 32: number of the last exception.
     pub vector: u64,
-    /// 40: CR2 at the last exception.
+    /// 40: RAX at a page fault, until its entry has changed it for the address.
     pub cr2: u64,
-    /// 48: a register, while CPL0 needs it.
-    pub scratch: u64,
+    /// 48: the next `ud2` flushes the TLB.
+    pub flush: u64,
     /// 56: where a return to the program goes.
     pub resume_rip: u64,
     /// 64: what a kick interrupted: RIP, RFLAGS, RSP. Written by the monitor.
@@ -112,14 +176,9 @@ pub struct Cpu {
     pub syscall_frame: [u64; 5],
     /// 136: the same of an exception.
     pub fault_frame: [u64; 5],
-    /// 176: the same of a TLB flush.
-    pub flush_frame: [u64; 5],
-    /// 216: the next `ud2` flushes the TLB.
-    pub flush: u64,
+    /// 176: the same of a page fault.
+    pub page_fault_frame: [u64; 5],
 }
-
-/// `syscall` with this in EAX flushes the TLB.
-pub const FLUSH: u32 = 0x7fff_0001;
 
 /// How many unanswered system calls are told apart.
 pub const UNKNOWN: usize = 32;
@@ -156,6 +215,10 @@ pub struct Control {
     pub rewritten: u64,
     /// System calls without an answer: number and count.
     pub unknown: [[u32; 2]; UNKNOWN],
+    /// Monitor to guest: this VM is a new clone of another that stood still in [`hypercall::WAIT`]. The guest takes it back.
+    pub cloned: u64,
+    /// Monitor to guest: randomness of this clone alone.
+    pub seed: [u64; 4],
 }
 
 /// How guest time follows from the time stamp counter.
@@ -202,8 +265,12 @@ pub struct Boot {
     pub strings: Mapped,
     /// How many of the strings are arguments.
     pub args: u32,
-    /// How many are the environment.
+    /// How many are the environment. The program's path follows, the working directory, and the paths of the folders.
     pub envs: u32,
+    /// Folders of the host: their handles are 1 and so on.
+    pub folders: u32,
+    /// Fills the word.
+    pub pad: u32,
     /// Start of free memory.
     pub free: u64,
     /// Randomness of this VM alone.
@@ -222,6 +289,8 @@ pub mod boot_flags {
     pub const NO_REWRITE: u64 = 1;
     /// Load everything where it asks to be, or at fixed places.
     pub const NO_ASLR: u64 = 2;
+    /// No connections come: there is no memory at [`super::gpa::RINGS`].
+    pub const NO_RINGS: u64 = 4;
 }
 
 /// Start of the library OS's image.
@@ -252,7 +321,9 @@ pub struct Header {
     pub syscall_entry: u64,
     /// CPL3: where an exception goes on.
     pub fault_entry: u64,
-    /// Stack for it.
+    /// The same for page faults.
+    pub page_fault_entry: u64,
+    /// Stack for both.
     pub fault_stack: u64,
     /// CPL3: where a kick goes on, on the stack of [`Cpu::syscall_frame`].
     pub kick_entry: u64,
@@ -315,4 +386,4 @@ pub const RINGS_SPAN: u64 = RINGS_AT + CONNS as u64 * 2 * RING as u64;
 const _: () = assert!(core::mem::size_of::<Conn>() == 64);
 const _: () = assert!(core::mem::size_of::<Control>() <= PAGE as usize);
 const _: () = assert!(core::mem::size_of::<Boot>() <= PAGE as usize);
-const _: () = assert!(core::mem::size_of::<Cpu>() == 224);
+const _: () = assert!(core::mem::size_of::<Cpu>() == 216);

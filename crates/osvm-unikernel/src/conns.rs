@@ -72,6 +72,16 @@ impl Default for Conns {
 }
 
 impl Conns {
+    /// The number of the next connection: no clone of a VM may use one that its guest has seen.
+    pub(crate) fn next_generation(&self) -> u32 {
+        self.next_generation
+    }
+
+    /// Goes on with that number.
+    pub(crate) fn go_on(&mut self, next_generation: u32) {
+        self.next_generation = next_generation.clamp(1, LAST_GENERATION);
+    }
+
     /// The socket of a place.
     pub(crate) fn stream(&self, place: u32) -> Option<&UnixStream> {
         self.places.get(place as usize)?.as_ref().map(|conn| &conn.stream)
@@ -121,6 +131,11 @@ impl Conns {
         let new = (wants != conn.wants).then_some(wants);
         conn.wants = wants;
         Ok((changed, new))
+    }
+
+    /// Whether bytes of the guest wait for a peer to read.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.places.iter().flatten().any(|conn| conn.wants.1)
     }
 
     /// The places in use.

@@ -34,6 +34,9 @@ pub enum Error {
     /// An argument or a variable of the environment holds a zero byte.
     #[error("an argument or a variable of the environment holds a zero byte")]
     Zero,
+    /// A snapshot that is not taken, or that no VM is made from.
+    #[error("the snapshot cannot be used: {0}")]
+    Snapshot(&'static str),
     /// The unix socket.
     #[error("cannot listen on {}", path.display())]
     Listen {

@@ -21,6 +21,7 @@ use crate::{
     conns::{Conns, request},
     error::Error,
     memory::{Memory, control},
+    snapshot::Standing,
     sys,
 };
 
@@ -30,6 +31,8 @@ const PASSED: [i32; 5] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUS
 const MOST_PENDING: usize = 128;
 /// How long they may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long the peers of a program that has ended may take to read what it sent.
+const LINGER: Duration = Duration::from_secs(1);
 /// Ports that a guest may listen on at a time.
 const MOST_PORTS: usize = 1024;
 /// Events taken at a time.
@@ -38,6 +41,7 @@ const EVENTS: usize = 64;
 const LISTENER: u64 = 0;
 const SIGNALS: u64 = 1;
 const INPUT: u64 = 2;
+const FOLDERS: u64 = 3;
 /// Connections: the generation above the place.
 const CONN: u64 = 1 << 32;
 const PENDING: u64 = 1 << 63;
@@ -104,6 +108,29 @@ impl Io {
         })
     }
 
+    /// What a snapshot holds of it; refused while a connection is open, as that has an end outside.
+    pub(crate) fn standing(&self) -> Result<Standing, Error> {
+        if !self.conns.places().is_empty() || !self.pending.is_empty() {
+            return Err(Error::Snapshot("a connection is open"));
+        }
+        let ports = self.ports.iter().copied().collect();
+        let next_generation = self.conns.next_generation();
+        Ok(Standing { ports, activity: self.activity, passed: self.passed, next_generation })
+    }
+
+    /// Goes on where another stood.
+    pub(crate) fn go_on(&mut self, from: &Standing) {
+        self.ports = from.ports.iter().copied().take(MOST_PORTS).collect();
+        (self.activity, self.passed) = (from.activity, from.passed);
+        self.conns.go_on(from.next_generation);
+        self.wait_for_input();
+    }
+
+    /// Whether the guest listens on a port.
+    pub(crate) fn listens(&self, port: u16) -> bool {
+        self.ports.contains(&port.into())
+    }
+
     /// For the ticker, which asks it whether anything waits.
     pub(crate) fn epoll(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.epoll)
@@ -131,6 +158,12 @@ impl Io {
         }
     }
 
+    /// Wakes the guest whenever this event descriptor was written.
+    pub(crate) fn watch(&self, event: &OwnedFd) -> Result<(), Error> {
+        let flags = EventFlags::IN | EventFlags::ET;
+        epoll::add(&self.epoll, event, EventData::new_u64(FOLDERS), flags).map_err(host("wait for the disk"))
+    }
+
     /// Standard input held nothing: the guest is woken when it does. Files and the like never wait.
     pub(crate) fn wait_for_input(&mut self) {
         if !self.waits_for_input {
@@ -152,6 +185,20 @@ impl Io {
         memory.write(control!(dirty), 0u32);
         for place in self.conns.places() {
             self.connection(memory, place, false)?;
+        }
+        Ok(())
+    }
+
+    /// The program has ended: what it sent before goes to its peers, as far as they take it within [`LINGER`].
+    pub(crate) fn finish(&mut self, memory: &Memory) -> Result<(), Error> {
+        self.rings(memory)?;
+        let until = Instant::now() + LINGER;
+        while self.conns.is_blocked() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.turn(memory, Some(left))?;
         }
         Ok(())
     }
@@ -195,6 +242,7 @@ impl Io {
                     self.waits_for_input = false;
                     self.active(memory);
                 }
+                FOLDERS => self.active(memory),
                 token if token & PENDING != 0 => self.handshake(memory, token),
                 token => {
                     let flags = event.flags;

@@ -6,15 +6,25 @@ use crate::{
     memory::Memory,
 };
 
+/// At a page border, so that KVM can show the guest the binary's own pages.
+#[repr(C, align(4096))]
+struct Aligned<T: ?Sized>(T);
+
+static ALIGNED: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/guest.bin")));
+
 /// The library OS, as `build.rs` laid it out.
-static LIBOS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest.bin"));
+static LIBOS: &[u8] = &ALIGNED.0;
+
+const ID: u64 = include!(concat!(env!("OUT_DIR"), "/guest.id"));
 
 const PRESENT: u64 = 1;
 const WRITE: u64 = 2;
 const USER: u64 = 4;
+/// Accessed and dirty: KVM then maps neighbours ahead, and need not write here.
+const SEEN: u64 = 0x60;
 const HUGE: u64 = 0x80;
 const NO_EXEC: u64 = 1 << 63;
-const TABLE: u64 = PRESENT | WRITE | USER;
+const TABLE: u64 = PRESENT | WRITE | USER | SEEN;
 
 /// Selectors in the GDT below.
 pub(crate) const KERNEL_CODE: u16 = 0x10;
@@ -53,18 +63,36 @@ pub(crate) fn header() -> Header {
         exception_stubs: word(9),
         syscall_entry: word(10),
         fault_entry: word(11),
-        fault_stack: word(12),
-        kick_entry: word(13),
+        page_fault_entry: word(12),
+        fault_stack: word(13),
+        kick_entry: word(14),
     }
 }
 
+/// What tells this library OS from any other.
+pub(crate) fn id() -> u64 {
+    ID
+}
+
+/// What all VMs share of the library OS, and what each has for itself.
+fn parts() -> (&'static [u8], &'static [u8]) {
+    let constant = header().rodata_end.saturating_sub(LIBOS_BASE);
+    LIBOS.split_at_checked(constant as usize).unwrap_or_default()
+}
+
+/// Shows the guest the library OS's code and constants.
+pub(crate) fn share(memory: &mut Memory) -> Result<(), Error> {
+    memory.share(parts().0)
+}
+
 /// Fills in everything but the page of facts; where free memory begins.
-pub(crate) fn write(memory: &Memory) -> Result<u64, Error> {
+pub(crate) fn write(memory: &mut Memory) -> Result<u64, Error> {
     let header = header();
     if header.magic != MAGIC || header.version != u64::from(VERSION) || header.bss_end > HYPERCALL_VA {
         return Err(Error::Stopped("the library OS in this binary is broken".to_owned()));
     }
-    memory.fill(gpa::IMAGE, LIBOS);
+    share(memory)?;
+    memory.fill(gpa::IMAGE, parts().1);
     tables(memory, &header);
     descriptors(memory, &header);
     let cpu = DIRECT_BASE + gpa::CPU;
@@ -76,20 +104,19 @@ pub(crate) fn write(memory: &Memory) -> Result<u64, Error> {
             user_rsp: 0,
             syscall_frame_at: at(core::mem::offset_of!(Cpu, syscall_frame)),
             fault_frame_at: at(core::mem::offset_of!(Cpu, fault_frame)),
-            flush_frame_at: at(core::mem::offset_of!(Cpu, flush_frame)),
+            page_fault_frame_at: at(core::mem::offset_of!(Cpu, page_fault_frame)),
             vector: 0,
             cr2: 0,
-            scratch: 0,
+            flush: 0,
             resume_rip: 0,
             kicked: [0; 3],
             traps: 0,
             syscall_frame: frame(header.syscall_entry, 0),
             fault_frame: frame(header.fault_entry, header.fault_stack),
-            flush_frame: frame(0, 0),
-            flush: 0,
+            page_fault_frame: frame(header.page_fault_entry, header.fault_stack),
         },
     );
-    Ok((gpa::IMAGE + (header.bss_end - LIBOS_BASE)).next_multiple_of(PAGE))
+    Ok((gpa::IMAGE + (header.bss_end - header.rodata_end)).next_multiple_of(PAGE))
 }
 
 fn entry(memory: &Memory, table: u64, index: u64, value: u64) {
@@ -103,15 +130,17 @@ fn tables(memory: &Memory, header: &Header) {
     for va in (LIBOS_BASE..LIBOS_BASE + LIBOS_SPAN).step_by(PAGE as usize) {
         let rights = match va {
             HYPERCALL_VA => {
-                entry(memory, gpa::LIBOS_PT, va >> 12, gpa::HYPERCALL | PRESENT | WRITE | USER | NO_EXEC);
+                entry(memory, gpa::LIBOS_PT, va >> 12, gpa::HYPERCALL | TABLE | NO_EXEC);
                 continue;
             }
-            va if va < header.text_end => PRESENT | USER,
-            va if va < header.rodata_end => PRESENT | USER | NO_EXEC,
-            va if va < header.bss_end => PRESENT | USER | WRITE | NO_EXEC,
+            va if va < header.text_end => PRESENT | USER | SEEN,
+            va if va < header.rodata_end => PRESENT | USER | SEEN | NO_EXEC,
+            va if va < header.bss_end => TABLE | NO_EXEC,
             _ => continue,
         };
-        entry(memory, gpa::LIBOS_PT, va >> 12, (gpa::IMAGE + (va - LIBOS_BASE)) | rights);
+        let shared = va < header.rodata_end;
+        let place = if shared { gpa::LIBOS + (va - LIBOS_BASE) } else { gpa::IMAGE + (va - header.rodata_end) };
+        entry(memory, gpa::LIBOS_PT, va >> 12, place | rights);
     }
     entry(memory, gpa::PML4, DIRECT_BASE >> 39, gpa::DIRECT_PDPT | TABLE);
     entry(memory, gpa::DIRECT_PDPT, 0, gpa::DIRECT_PD | TABLE);

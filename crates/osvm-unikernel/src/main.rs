@@ -16,7 +16,7 @@ use rustix::{
 };
 
 use osvm_model::parse_size;
-use osvm_unikernel::{End, Error, Report, Spec, image, run};
+use osvm_unikernel::{Clone, End, Error, Folder, Report, Snapshot, Spec, clone, image, run};
 
 /// The largest memory that a VM can be given, bytes.
 const MOST_MEMORY: u64 = 64 << 30;
@@ -36,6 +36,8 @@ struct Cli {
 enum Command {
     /// Run a program in a VM until it ends
     Run(Run),
+    /// Run a clone of a snapshot until it ends
+    Clone(CloneArgs),
     /// Pack a folder into a read-only image of files
     Pack {
         /// The folder
@@ -62,6 +64,15 @@ struct Run {
     /// Files for the program, as `pack` made them
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
+    /// A folder of the host that it may write, and its path for the program; nothing else may change it meanwhile
+    #[arg(long, value_name = "FOLDER:PATH", value_parser = writable)]
+    folder: Vec<Folder>,
+    /// The same, only to be read
+    #[arg(long, value_name = "FOLDER:PATH", value_parser = readable)]
+    folder_read_only: Vec<Folder>,
+    /// The working directory
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    cwd: String,
     /// A variable of the environment; it gets no others
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
@@ -77,14 +88,56 @@ struct Run {
     /// Print what was counted, as JSON on standard error
     #[arg(long)]
     stats: bool,
+    /// Write the VM to a file as soon as its program waits for something from outside, and end it
+    #[arg(long, value_name = "FILE")]
+    snapshot: Option<PathBuf>,
+    /// Not before the program listens on this port
+    #[arg(long, value_name = "PORT", requires = "snapshot")]
+    snapshot_after: Option<u16>,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     program: Vec<String>,
 }
 
+#[derive(Args)]
+struct CloneArgs {
+    /// How long it may run, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<f64>,
+    /// A unix socket on which connections to the program's ports are taken, as hybrid vsock
+    #[arg(long, value_name = "PATH")]
+    vsock: Option<PathBuf>,
+    /// Print what was counted, as JSON on standard error
+    #[arg(long)]
+    stats: bool,
+    /// The snapshot
+    snapshot: PathBuf,
+}
+
+fn limit(timeout: Option<f64>) -> Option<Duration> {
+    timeout.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+}
+
 fn size(text: &str) -> Result<u64, String> {
     let bytes = parse_size(text).map_err(|error| error.to_string())?;
     if bytes <= MOST_MEMORY { Ok(bytes) } else { Err(format!("{text} is more than 64G")) }
+}
+
+fn folder(text: &str, writable: bool) -> Result<Folder, String> {
+    let (source, target) = text.rsplit_once(':').ok_or_else(|| format!("{text} is not FOLDER:PATH"))?;
+    let plain = target.starts_with('/') && !target.split('/').any(|part| part == "." || part == "..");
+    if !plain || target.trim_matches('/').is_empty() {
+        return Err(format!("{target} is no absolute path below /"));
+    }
+    Ok(Folder { source: PathBuf::from(source), target: target.to_owned(), writable })
+}
+
+fn writable(text: &str) -> Result<Folder, String> {
+    folder(text, true)
+}
+
+fn readable(text: &str) -> Result<Folder, String> {
+    folder(text, false)
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
@@ -124,18 +177,28 @@ fn start(run_: Run) -> Result<ExitCode, Error> {
         args: run_.program,
         env: run_.env,
         image: run_.image,
+        folders: run_.folder.into_iter().chain(run_.folder_read_only).collect(),
+        cwd: run_.cwd,
         memory: run_.memory,
-        timeout: run_.timeout.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
+        timeout: limit(run_.timeout),
         socket: run_.vsock,
         rewrite: !run_.no_rewrite,
         aslr: !run_.no_aslr,
+        snapshot: run_.snapshot.map(|file| Snapshot { file, port: run_.snapshot_after }),
     };
+    let wanted = spec.snapshot.is_some();
     let report = run(&spec)?;
-    let ended = report.end;
-    if run_.stats || !report.stats.unknown.is_empty() {
-        tell(&report, run_.stats);
+    if wanted && report.end != End::Saved {
+        eprintln!("osvm-unikernel: no snapshot was written: the program ended before it waited for anything");
     }
-    Ok(ExitCode::from(match ended {
+    Ok(end(&report, run_.stats))
+}
+
+fn end(report: &Report, stats: bool) -> ExitCode {
+    if stats || !report.stats.unknown.is_empty() {
+        tell(report, stats);
+    }
+    ExitCode::from(match report.end {
         End::Exited(code) => code as u8,
         End::Signalled(signal) => 128 + signal as u8,
         End::Expired => {
@@ -143,7 +206,8 @@ fn start(run_: Run) -> Result<ExitCode, Error> {
             eprintln!("osvm-unikernel: its time was up; the program was ended at rip {rip:#x}, rsp {rsp:#x}");
             EXPIRED
         }
-    }))
+        End::Saved => 0,
+    })
 }
 
 fn tell(report: &Report, all: bool) {
@@ -172,6 +236,10 @@ fn tell(report: &Report, all: bool) {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(run) => start(run),
+        Command::Clone(args) => {
+            let spec = Clone { file: args.snapshot, timeout: limit(args.timeout), socket: args.vsock };
+            clone(&spec).map(|report| end(&report, args.stats))
+        }
         Command::Pack { folder, image } => image::pack(&folder, &image).map(|count| {
             println!("packed {count} files, folders and links");
             ExitCode::SUCCESS

@@ -7,17 +7,20 @@ use kvm_ioctls::VmFd;
 use crate::{
     abi::{Boot, Control, LARGE, Mapped, RINGS_SPAN, gpa},
     error::Error,
-    sys::{Plain, Region},
+    sys::{self, Plain, Region},
 };
 
 /// Memory that a VM starts with; more comes when the guest asks.
 const FIRST: u64 = 8 << 20;
+/// What any program makes use of at once: tables, the library OS, its first pages.
+const AT_ONCE: u64 = 256 << 10;
 
 /// Slots of KVM: the memory grows by further ones from here on.
 const RINGS_SLOT: u32 = 0;
 const PROGRAM_SLOT: u32 = 1;
 const IMAGE_SLOT: u32 = 2;
-const MEMORY_SLOT: u32 = 3;
+const LIBOS_SLOT: u32 = 3;
+const MEMORY_SLOT: u32 = 4;
 
 /// The guest's memory. The VM is dropped before its memory.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(crate) struct Memory {
     ram: Arc<Region>,
     rings: Region,
     size: u64,
+    /// Bytes at the beginning that came from a snapshot.
+    overlaid: u64,
     slots: u32,
     _files: Vec<Region>,
 }
@@ -37,8 +42,22 @@ macro_rules! control {
 pub(crate) use control;
 
 impl Memory {
-    /// Reserves the limit, and shows the guest the first part of it.
-    pub(crate) fn new(vm: VmFd, limit: u64) -> Result<Self, Error> {
+    /// The same with the memory of a snapshot; `at` is where in the file that begins.
+    pub(crate) fn again(vm: VmFd, file: &File, at: u64, size: u64, limit: u64) -> Result<Self, Error> {
+        if size < FIRST || !size.is_multiple_of(LARGE) || !limit.is_multiple_of(LARGE) || size > limit {
+            return Err(Error::Snapshot("it is broken"));
+        }
+        let map = |len| Region::anonymous(len).map_err(|error| Error::Host("reserve the VM's memory", error));
+        let (ram, rings) = (Arc::new(map(limit)?), map(RINGS_SPAN)?);
+        ram.overlay(file, at, size).map_err(|error| Error::Host("map the snapshot", error))?;
+        let slot = |error| Error::Kvm("take a memory slot", error);
+        rings.show(&vm, RINGS_SLOT, gpa::RINGS, 0, rings.len(), false).map_err(slot)?;
+        ram.show(&vm, MEMORY_SLOT, 0, 0, size, false).map_err(slot)?;
+        Ok(Self { vm, ram, rings, size, overlaid: size, slots: MEMORY_SLOT + 1, _files: Vec::new() })
+    }
+
+    /// Reserves the limit, and shows the guest the first part of it; and the rings, if connections may come.
+    pub(crate) fn new(vm: VmFd, limit: u64, connections: bool) -> Result<Self, Error> {
         let limit = limit & !(LARGE - 1);
         if limit < FIRST {
             return Err(Error::Memory { memory: limit, needed: FIRST });
@@ -46,9 +65,14 @@ impl Memory {
         let map = |len| Region::anonymous(len).map_err(|error| Error::Host("reserve the VM's memory", error));
         let (ram, rings) = (Arc::new(map(limit)?), map(RINGS_SPAN)?);
         let slot = |error| Error::Kvm("take a memory slot", error);
-        rings.show(&vm, RINGS_SLOT, gpa::RINGS, 0, rings.len(), false).map_err(slot)?;
+        ram.populate(0, AT_ONCE);
+        // A program that is not small saves most first touches by that; a small one stays below.
+        ram.in_large_pages(LARGE, limit - LARGE);
+        if connections {
+            rings.show(&vm, RINGS_SLOT, gpa::RINGS, 0, rings.len(), false).map_err(slot)?;
+        }
         ram.show(&vm, MEMORY_SLOT, 0, 0, FIRST, false).map_err(slot)?;
-        Ok(Self { vm, ram, rings, size: FIRST, slots: MEMORY_SLOT + 1, _files: Vec::new() })
+        Ok(Self { vm, ram, rings, size: FIRST, overlaid: 0, slots: MEMORY_SLOT + 1, _files: Vec::new() })
     }
 
     pub(crate) fn vm(&self) -> &VmFd {
@@ -90,6 +114,12 @@ impl Memory {
         Ok(Mapped { gpa, len })
     }
 
+    /// Shows the library OS's code and constants, read-only.
+    pub(crate) fn share(&mut self, bytes: &'static [u8]) -> Result<(), Error> {
+        sys::show_static(&self.vm, LIBOS_SLOT, gpa::LIBOS, bytes)
+            .map_err(|error| Error::Kvm("take a read-only memory slot", error))
+    }
+
     /// Adds memory; the size now. Refused growth leaves it as it is.
     pub(crate) fn grow(&mut self, by: u64) -> u64 {
         let (size, limit) = self.size();
@@ -99,6 +129,13 @@ impl Memory {
             self.size += by;
         }
         self.size
+    }
+
+    /// Takes back what the guest no longer needs; it reads as zero afterwards. False: it has no such memory, or the host refused.
+    pub(crate) fn give_back(&self, at: u64, len: u64) -> bool {
+        // Pages of a snapshot that were merely forgotten would read as they were in it.
+        let forget = if at < self.overlaid { Region::renew } else { Region::forget };
+        self.holds(at, len) && forget(&self.ram, at, len).is_some()
     }
 
     /// Whether the guest has this memory.

@@ -13,11 +13,14 @@ use std::{
     io, mem,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
-    sync::atomic::{Ordering, fence},
+    sync::atomic::{AtomicBool, Ordering, fence},
+    time::Duration,
 };
 
-use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
-use kvm_ioctls::{Kvm, VmFd};
+use kvm_bindings::{
+    KVM_MEM_READONLY, kvm_cpuid_entry2, kvm_regs, kvm_sregs, kvm_userspace_memory_region, kvm_xcrs, kvm_xsave,
+};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
 use crate::abi::{Boot, Clock, Cpu};
 
@@ -56,13 +59,50 @@ unsafe impl Plain for i64 {}
 // SAFETY: see above.
 unsafe impl<const N: usize> Plain for [u64; N] {}
 // SAFETY: see above.
-unsafe impl Plain for [u32; 2] {}
+unsafe impl<const N: usize> Plain for [u32; N] {}
 // SAFETY: see above.
 unsafe impl Plain for Boot {}
 // SAFETY: see above.
 unsafe impl Plain for Clock {}
 // SAFETY: see above.
 unsafe impl Plain for Cpu {}
+
+// SAFETY: see above; what is reserved in them is numbers too.
+unsafe impl Plain for kvm_regs {}
+// SAFETY: see above.
+unsafe impl Plain for kvm_sregs {}
+// SAFETY: see above.
+unsafe impl Plain for kvm_xcrs {}
+// SAFETY: see above.
+unsafe impl Plain for kvm_cpuid_entry2 {}
+
+/// A value's bytes.
+pub(crate) fn bytes_of<T: Plain>(value: &T) -> Vec<u8> {
+    // SAFETY: structures of numbers without gaps, as `Plain` says; KVM's have named fields where others have gaps.
+    unsafe { std::slice::from_raw_parts(ptr::from_ref(value).cast(), mem::size_of::<T>()) }.to_vec()
+}
+
+/// A value from its bytes. None: too few or too many.
+pub(crate) fn value_of<T: Plain>(bytes: &[u8]) -> Option<T> {
+    // SAFETY: the length is right, any bits are a value, and nothing need be aligned.
+    (bytes.len() == mem::size_of::<T>()).then(|| unsafe { ptr::read_unaligned(bytes.as_ptr().cast()) })
+}
+
+/// What XSAVE would save of a vCPU.
+pub(crate) fn xsave(vcpu: &VcpuFd) -> io::Result<Box<[u32; XSAVE_WORDS]>> {
+    let state = vcpu.get_xsave().map_err(|error| io::Error::from_raw_os_error(error.errno()))?;
+    Ok(Box::new(state.region))
+}
+
+/// Words of KVM's XSAVE area: more only where a process asked for AMX.
+pub(crate) const XSAVE_WORDS: usize = 1024;
+
+/// Gives a vCPU that state.
+pub(crate) fn set_xsave(vcpu: &VcpuFd, region: &[u32; XSAVE_WORDS]) -> io::Result<()> {
+    let state = kvm_xsave { region: *region, ..Default::default() };
+    // SAFETY: this process asked for no features whose state would be larger than the structure.
+    unsafe { vcpu.set_xsave(&state) }.map_err(|error| io::Error::from_raw_os_error(error.errno()))
+}
 
 /// A mapping that a guest may see, and change.
 #[derive(Debug)]
@@ -130,6 +170,23 @@ impl Region {
         Some(())
     }
 
+    /// Copies bytes out. None: outside.
+    pub(crate) fn copy_out(&self, offset: u64, bytes: &mut [u8]) -> Option<()> {
+        let at = self.at(offset, bytes.len() as u64)?;
+        // SAFETY: as above; a guest that writes meanwhile gets what it asked for.
+        unsafe { ptr::copy_nonoverlapping(at, bytes.as_mut_ptr(), bytes.len()) };
+        Some(())
+    }
+
+    /// Puts a part of a file over the beginning: shared with others until it is written, and never written back.
+    pub(crate) fn overlay(&self, file: &File, offset: u64, len: u64) -> io::Result<()> {
+        let at = self.at(0, len).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let (rights, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_FIXED);
+        // SAFETY: the range is within the mapping, which it stays a part of; nobody has a reference into it.
+        let done = unsafe { libc::mmap(at.cast(), len as usize, rights, flags, file.as_raw_fd(), offset as i64) };
+        if done == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
     /// Gives the pages of a range back to the host. None: outside, not at page borders, or refused.
     pub(crate) fn forget(&self, offset: u64, len: u64) -> Option<()> {
         let at = self.at(offset, len)?;
@@ -138,6 +195,35 @@ impl Region {
         }
         // SAFETY: the range is within the mapping; its content is the guest's to give up.
         (unsafe { libc::madvise(at.cast(), len as usize, libc::MADV_DONTNEED) } == 0).then_some(())
+    }
+
+    /// Puts fresh zeroed memory over a range, whatever it was mapped from. None: as above.
+    pub(crate) fn renew(&self, offset: u64, len: u64) -> Option<()> {
+        let at = self.at(offset, len)?;
+        if !offset.is_multiple_of(crate::abi::PAGE) || !len.is_multiple_of(crate::abi::PAGE) {
+            return None;
+        }
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the range is within the mapping, which it stays a part of; nobody has a reference into it.
+        let done = unsafe { libc::mmap(at.cast(), len as usize, rights, flags, -1, 0) };
+        (done != libc::MAP_FAILED).then_some(())
+    }
+
+    /// Takes the pages of a range from the host now, all in one; a host that cannot do that gives them at their first touch.
+    pub(crate) fn populate(&self, offset: u64, len: u64) {
+        if let Some(at) = self.at(offset, len) {
+            // SAFETY: the range is within the mapping, and its content stays as it is.
+            unsafe { libc::madvise(at.cast(), len as usize, libc::MADV_POPULATE_WRITE) };
+        }
+    }
+
+    /// Lets the host back a range by large pages, where it has them.
+    pub(crate) fn in_large_pages(&self, offset: u64, len: u64) {
+        if let Some(at) = self.at(offset, len) {
+            // SAFETY: as above.
+            unsafe { libc::madvise(at.cast(), len as usize, libc::MADV_HUGEPAGE) };
+        }
     }
 
     fn parts(&self, parts: [(u64, u64); 2]) -> io::Result<[libc::iovec; 2]> {
@@ -155,6 +241,30 @@ impl Region {
         // SAFETY: both parts lie within the mapping; the kernel writes there, and no Rust reference points there.
         let got = unsafe { libc::readv(source.as_raw_fd(), vector.as_ptr(), 2) };
         usize::try_from(got).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Copies bytes out, once. None: outside.
+    pub(crate) fn copy(&self, offset: u64, len: u64) -> Option<Vec<u8>> {
+        // Checked first, as the guest names the length.
+        self.at(offset, len)?;
+        let mut out = vec![0; len as usize];
+        self.copy_out(offset, &mut out).map(|()| out)
+    }
+
+    /// Reads from a place in a file into a range (offset and length).
+    pub(crate) fn read_at(&self, file: BorrowedFd<'_>, from: u64, (offset, len): (u64, u64)) -> io::Result<usize> {
+        let at = self.at(offset, len).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        // SAFETY: the range lies within the mapping; the kernel writes there, and no Rust reference points there.
+        let got = unsafe { libc::pread(file.as_raw_fd(), at.cast(), len as usize, from.cast_signed()) };
+        usize::try_from(got).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Writes a range (offset and length) to a place in a file.
+    pub(crate) fn write_at(&self, file: BorrowedFd<'_>, to: u64, (offset, len): (u64, u64)) -> io::Result<usize> {
+        let at = self.at(offset, len).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        // SAFETY: the range lies within the mapping; the kernel reads there.
+        let put = unsafe { libc::pwrite(file.as_raw_fd(), at.cast(), len as usize, to.cast_signed()) };
+        usize::try_from(put).map_err(|_| io::Error::last_os_error())
     }
 
     /// Writes up to two ranges (offset and length) to a descriptor.
@@ -186,6 +296,19 @@ impl Region {
         // SAFETY: the range lies within the mapping, which outlives the VM: `Memory` owns both and drops the VM first.
         unsafe { vm.set_user_memory_region(region) }.map_err(|error| io::Error::from_raw_os_error(error.errno()))
     }
+}
+
+/// Shows bytes of this program's own file to the guest, read-only. They are whole pages.
+pub(crate) fn show_static(vm: &VmFd, slot: u32, gpa: u64, bytes: &'static [u8]) -> io::Result<()> {
+    let region = kvm_userspace_memory_region {
+        slot,
+        flags: KVM_MEM_READONLY,
+        guest_phys_addr: gpa,
+        memory_size: bytes.len() as u64,
+        userspace_addr: bytes.as_ptr() as u64,
+    };
+    // SAFETY: the bytes live as long as this process, and the guest cannot write them.
+    unsafe { vm.set_user_memory_region(region) }.map_err(|error| io::Error::from_raw_os_error(error.errno()))
 }
 
 impl Drop for Region {
@@ -226,6 +349,34 @@ fn kick_signal() -> i32 {
 }
 
 extern "C" fn nothing(_: i32) {}
+
+static ALARMED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note_alarm(_: i32) {
+    ALARMED.store(true, Ordering::Relaxed);
+}
+
+/// Whether the alarm rang since this was asked last.
+pub(crate) fn alarmed() -> bool {
+    ALARMED.load(Ordering::Relaxed) && ALARMED.swap(false, Ordering::Relaxed)
+}
+
+/// Rings the alarm again and again from now on; each time it interrupts a system call. Zero ends that.
+pub(crate) fn alarm(every: Duration) -> io::Result<()> {
+    let every = libc::timeval { tv_sec: every.as_secs() as i64, tv_usec: every.subsec_micros().into() };
+    let timer = libc::itimerval { it_interval: every, it_value: every };
+    // SAFETY: the handler only stores a word; the structures are plain numbers that the calls read.
+    unsafe {
+        let mut action: libc::sigaction = mem::zeroed();
+        action.sa_sigaction = note_alarm as extern "C" fn(i32) as usize;
+        if libc::sigaction(libc::SIGALRM, &action, ptr::null_mut()) != 0
+            || libc::setitimer(libc::ITIMER_REAL, &timer, ptr::null_mut()) != 0
+        {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
 
 /// Interrupts a thread's system call. The thread must be alive: the ticker is joined before the vCPU's thread ends.
 pub(crate) fn kick(thread: Thread) {

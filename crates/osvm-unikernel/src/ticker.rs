@@ -1,8 +1,9 @@
 //! The second thread: it interrupts the vCPU when a program runs long although something waits for it, and ends a VM whose time is up.
 //!
-//! It sleeps while the vCPU does.
+//! It sleeps while the vCPU does, and there is none before the first tick: a program that ends sooner needs none.
 
 use std::{
+    cell::OnceCell,
     os::fd::OwnedFd,
     sync::{
         Arc,
@@ -36,11 +37,14 @@ pub(crate) struct Shared {
     ticks: AtomicU32,
 }
 
-/// The thread.
+/// The thread, and what it is started with.
 #[derive(Debug)]
 pub(crate) struct Ticker {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    ram: Arc<Region>,
+    epoll: Arc<OwnedFd>,
+    limit: Option<Instant>,
+    thread: OnceCell<JoinHandle<()>>,
 }
 
 impl Shared {
@@ -88,16 +92,26 @@ fn waits(epoll: &OwnedFd) -> bool {
 }
 
 impl Ticker {
-    /// Starts it for the calling thread, which is the vCPU's.
-    pub(crate) fn start(ram: Arc<Region>, epoll: Arc<OwnedFd>, limit: Option<Duration>) -> std::io::Result<Self> {
+    /// Starts it for the calling thread, which is the vCPU's: at its first tick, of which the kernel's alarm tells.
+    pub(crate) fn new(ram: Arc<Region>, epoll: Arc<OwnedFd>, limit: Option<Duration>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { running: AtomicBool::new(true), ..Shared::default() });
-        let (vcpu, theirs) = (sys::this_thread(), Arc::clone(&shared));
         let limit = limit.and_then(|limit| Instant::now().checked_add(limit));
+        sys::alarm(TICK)?;
+        Ok(Self { shared, ram, epoll, limit, thread: OnceCell::new() })
+    }
+
+    fn begin(&self) {
+        let (shared, ram, epoll) = (Arc::clone(&self.shared), Arc::clone(&self.ram), Arc::clone(&self.epoll));
+        let (vcpu, limit) = (sys::this_thread(), self.limit);
         let thread = thread::Builder::new()
             .name("ticker".to_owned())
             .stack_size(64 << 10)
-            .spawn(move || theirs.work(vcpu, &ram, &epoll, limit))?;
-        Ok(Self { shared, thread: Some(thread) })
+            .spawn(move || shared.work(vcpu, &ram, &epoll, limit));
+        // A host that has no thread to give is asked again at the next alarm.
+        if let Ok(thread) = thread {
+            let _ = self.thread.set(thread);
+            let _ = sys::alarm(Duration::ZERO);
+        }
     }
 
     /// The vCPU stands still, or goes on.
@@ -108,8 +122,11 @@ impl Ticker {
         }
     }
 
-    /// Whether the VM's time is up.
+    /// Whether the VM's time is up. Also starts the thread when it is time for that.
     pub(crate) fn expired(&self) -> bool {
+        if self.thread.get().is_none() && sys::alarmed() {
+            self.begin();
+        }
         self.shared.expired.load(Ordering::Acquire)
     }
 
@@ -119,7 +136,7 @@ impl Ticker {
     }
 
     fn unpark(&self) {
-        if let Some(thread) = &self.thread {
+        if let Some(thread) = self.thread.get() {
             thread.thread().unpark();
         }
     }

@@ -3,15 +3,17 @@
 use std::io;
 
 use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_dtable, kvm_msr_entry, kvm_regs, kvm_segment, kvm_xcr, kvm_xcrs,
+    CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_dtable, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs, kvm_xcr, kvm_xcrs,
 };
 use kvm_ioctls::{Kvm, VcpuFd};
+use rustix::time::ClockId;
 
 use crate::{
     abi::{Cpu, DIRECT_BASE, LIBOS_BASE, LIBOS_SPAN, gpa},
     error::Error,
     layout::{self, GDT, GDT_LEN, IDT, IDT_LEN, KERNEL_CODE, TASK, TSS, TSS_LEN, USER_CODE, USER_DATA},
     memory::{Memory, control},
+    snapshot::Head,
     sys,
 };
 
@@ -38,6 +40,8 @@ pub(crate) struct Vcpu {
     pub(crate) xsave_size: u64,
     /// Guest's time stamp counter less the host's.
     tsc_offset: u64,
+    /// Guest's monotonic clock less the host's: 0 but for clones, whose clock goes on where it stood.
+    ahead: u64,
     tsc_khz: u64,
 }
 
@@ -61,6 +65,18 @@ fn segment(selector: u16, kind: u8) -> kvm_segment {
     }
 }
 
+fn xcrs(xcr0: u64) -> kvm_xcrs {
+    let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
+    xcrs.xcrs[0] = kvm_xcr { xcr: 0, reserved: 0, value: xcr0 };
+    xcrs
+}
+
+/// A clock of the host, nanoseconds.
+fn clock(id: ClockId) -> u64 {
+    let at = rustix::time::clock_gettime(id);
+    (at.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(at.tv_nsec as u64)
+}
+
 /// Bytes of an XSAVE area for some features.
 fn xsave_size(features: u64) -> u64 {
     let of = |n: u32| {
@@ -79,7 +95,7 @@ impl Vcpu {
         fd.set_cpuid2(&cpuid).map_err(refused("set the CPU's features"))?;
         let leaf = cpuid.as_slice().iter().find(|entry| entry.function == 0xd && entry.index == 0);
         let xcr0 = leaf.map_or(3, |leaf| u64::from(leaf.eax)) & XCR0 | 3;
-        let header = layout::header();
+        let xcrs = xcrs(xcr0);
         let mut sregs = fd.get_sregs().map_err(refused("read the vCPU's registers"))?;
         (sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer) = (CR0, gpa::PML4, CR4, EFER);
         sregs.cs = segment(USER_CODE, 11);
@@ -97,10 +113,45 @@ impl Vcpu {
         sregs.ldt = kvm_segment { unusable: 1, ..Default::default() };
         sregs.gdt = kvm_dtable { base: GDT, limit: GDT_LEN - 1, ..Default::default() };
         sregs.idt = kvm_dtable { base: IDT, limit: IDT_LEN - 1, ..Default::default() };
-        fd.set_sregs(&sregs).map_err(refused("set the vCPU's registers"))?;
-        let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
-        xcrs.xcrs[0] = kvm_xcr { xcr: 0, reserved: 0, value: xcr0 };
-        fd.set_xcrs(&xcrs).map_err(refused("set XCR0"))?;
+        let header = layout::header();
+        let regs = kvm_regs { rip: header.start, rsp: header.start_stack, rflags: 0x202, ..Default::default() };
+        Self::start(fd, &sregs, &xcrs, &regs)
+    }
+
+    /// A vCPU as another one was when it stood still.
+    pub(crate) fn again(memory: &Memory, head: &Head) -> Result<Self, Error> {
+        let fd = memory.vm().create_vcpu(0).map_err(refused("make a vCPU"))?;
+        let features = CpuId::from_entries(&head.features).map_err(|_| Error::Snapshot("it is broken"))?;
+        fd.set_cpuid2(&features).map_err(refused("set the CPU's features"))?;
+        let mut vcpu = Self::start(fd, &head.sregs, &head.xcrs, &head.regs)?;
+        sys::set_xsave(&vcpu.fd, &head.xsave).map_err(|error| Error::Kvm("set the vCPU's state", error))?;
+        vcpu.ahead = head.monotonic.wrapping_sub(clock(ClockId::Monotonic));
+        Ok(vcpu)
+    }
+
+    /// Writes its registers, control registers and features to a snapshot's head. It must have left the guest by a hypercall.
+    pub(crate) fn save(&mut self, head: &mut Head) -> Result<(), Error> {
+        // KVM ends the instruction of the hypercall at the next run, which this makes return at once.
+        self.fd.set_kvm_immediate_exit(1);
+        let ran = self.fd.run().map(|_| ());
+        self.fd.set_kvm_immediate_exit(0);
+        if !ran.is_err_and(|error| error.errno() == libc::EINTR) {
+            return Err(Error::Stopped("it went on while it was to stand still".to_owned()));
+        }
+        head.regs = self.fd.get_regs().map_err(refused("read the vCPU's registers"))?;
+        head.sregs = self.fd.get_sregs().map_err(refused("read the vCPU's registers"))?;
+        head.xcrs = xcrs(self.xcr0);
+        head.xsave = sys::xsave(&self.fd).map_err(|error| Error::Kvm("read the vCPU's state", error))?;
+        let features = self.fd.get_cpuid2(KVM_MAX_CPUID_ENTRIES).map_err(refused("tell the CPU's features"))?;
+        head.features = features.as_slice().to_vec();
+        head.monotonic = self.monotonic();
+        Ok(())
+    }
+
+    fn start(fd: VcpuFd, sregs: &kvm_sregs, xcrs: &kvm_xcrs, regs: &kvm_regs) -> Result<Self, Error> {
+        fd.set_sregs(sregs).map_err(refused("set the vCPU's registers"))?;
+        fd.set_xcrs(xcrs).map_err(refused("set XCR0"))?;
+        let (header, xcr0) = (layout::header(), xcrs.xcrs[0].value);
         let star = u64::from(KERNEL_CODE) << 32 | 0x23 << 48;
         let entry = |index, data| kvm_msr_entry { index, data, ..Default::default() };
         let msrs = [entry(MSR_STAR, star), entry(MSR_LSTAR, header.syscall_stub), entry(MSR_SFMASK, SYSCALL_CLEARS)];
@@ -110,11 +161,10 @@ impl Vcpu {
         if fd.set_msrs(&msrs).map_err(refused("set MSRs"))? != wanted {
             return Err(Error::Kvm("set the MSRs of `syscall`", io::ErrorKind::Unsupported.into()));
         }
-        fd.set_regs(&kvm_regs { rip: header.start, rsp: header.start_stack, rflags: 0x202, ..Default::default() })
-            .map_err(refused("set the vCPU's registers"))?;
+        fd.set_regs(regs).map_err(refused("set the vCPU's registers"))?;
         let tsc_khz = u64::from(fd.get_tsc_khz().map_err(refused("tell the time stamp counter's rate"))?);
         let tsc_offset = Self::offset(&fd)?;
-        Ok(Self { fd, xcr0, xsave_size: xsave_size(xcr0), tsc_offset, tsc_khz })
+        Ok(Self { fd, xcr0, xsave_size: xsave_size(xcr0), tsc_offset, ahead: 0, tsc_khz })
     }
 
     fn offset(fd: &VcpuFd) -> Result<u64, Error> {
@@ -129,16 +179,17 @@ impl Vcpu {
         Ok(msrs.as_slice()[0].data.wrapping_sub(before.midpoint(after)))
     }
 
+    /// The guest's monotonic clock, nanoseconds.
+    pub(crate) fn monotonic(&self) -> u64 {
+        clock(ClockId::Monotonic).wrapping_add(self.ahead)
+    }
+
     /// Tells the guest what time it is. The vCPU stands still.
     pub(crate) fn set_clock(&self, memory: &Memory) {
-        let time = |clock| {
-            let at = rustix::time::clock_gettime(clock);
-            (at.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(at.tv_nsec as u64)
-        };
         let clock = crate::abi::Clock {
             tsc: sys::tsc().wrapping_add(self.tsc_offset),
-            monotonic: time(rustix::time::ClockId::Monotonic),
-            realtime: time(rustix::time::ClockId::Realtime),
+            monotonic: self.monotonic(),
+            realtime: clock(ClockId::Realtime),
             scale: ((1_000_000u128 << 32) / u128::from(self.tsc_khz.max(1))) as u64,
         };
         memory.write(control!(clock), clock);

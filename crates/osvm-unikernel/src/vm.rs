@@ -8,20 +8,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kvm_ioctls::VcpuExit;
+use kvm_bindings::{KVM_CAP_SPLIT_IRQCHIP, kvm_enable_cap};
+use kvm_ioctls::{VcpuExit, VmFd};
 
 use crate::{
     abi::{self, Boot, Mapped, PAGE, UNKNOWN, VERSION, boot_flags, gpa, hypercall},
     error::Error,
+    folder::{Folder, Folders},
     io::Io,
     layout,
     memory::{Memory, control},
+    snapshot::{Head, Source},
     ticker::Ticker,
     vcpu::Vcpu,
 };
 
 /// Bytes that one hypercall moves to or from the console at most.
 const CONSOLE: u64 = 1 << 20;
+/// Where a local APIC has its page, guest-physical.
+const APIC_PAGE: u64 = 0xfee0_0000;
 
 /// What to run, and with what.
 #[derive(Debug, Clone)]
@@ -36,6 +41,10 @@ pub struct Spec {
     pub env: Vec<(String, String)>,
     /// An image that [`crate::image`] packed.
     pub image: Option<PathBuf>,
+    /// Folders of the host that it has.
+    pub folders: Vec<Folder>,
+    /// Its working directory.
+    pub cwd: String,
     /// Memory at most, in bytes.
     pub memory: u64,
     /// How long it may run.
@@ -46,6 +55,28 @@ pub struct Spec {
     pub rewrite: bool,
     /// Load everything at random addresses.
     pub aslr: bool,
+    /// End it by a snapshot.
+    pub snapshot: Option<Snapshot>,
+}
+
+/// When a VM becomes a file.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The file; another of that name is replaced.
+    pub file: PathBuf,
+    /// As soon as the program waits and listens on this port. None: as soon as it waits for anything but the time.
+    pub port: Option<u16>,
+}
+
+/// What to make of a snapshot.
+#[derive(Debug, Clone)]
+pub struct Clone {
+    /// The snapshot.
+    pub file: PathBuf,
+    /// How long the clone may run.
+    pub timeout: Option<Duration>,
+    /// Where connections to its ports are taken.
+    pub socket: Option<PathBuf>,
 }
 
 /// How a VM ended.
@@ -57,6 +88,8 @@ pub enum End {
     Signalled(i32),
     /// Its time was up.
     Expired,
+    /// It became a snapshot.
+    Saved,
 }
 
 /// What the VM counted.
@@ -97,7 +130,12 @@ struct Vm {
     vcpu: Vcpu,
     ticker: Ticker,
     io: Io,
+    folders: Folders,
     hypercalls: u64,
+    snapshot: Option<Snapshot>,
+    /// The files that it maps.
+    program: Source,
+    image: Option<Source>,
     // Last, so that it is dropped last: the vCPU uses it.
     memory: Memory,
 }
@@ -105,7 +143,16 @@ struct Vm {
 /// Runs a program in a VM of its own until it ends, on the calling thread.
 pub fn run(spec: &Spec) -> Result<Report, Error> {
     let began = Instant::now();
-    let mut vm = make(spec)?;
+    go(make(spec)?, began)
+}
+
+/// Runs a clone of a VM that became a snapshot until it ends, on the calling thread.
+pub fn clone(spec: &Clone) -> Result<Report, Error> {
+    let began = Instant::now();
+    go(make_again(spec)?, began)
+}
+
+fn go(mut vm: Vm, began: Instant) -> Result<Report, Error> {
     let made_in = began.elapsed();
     let ended = vm.go();
     let stats = vm.stats(made_in);
@@ -121,14 +168,29 @@ fn refused(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> Error {
 fn make(spec: &Spec) -> Result<Vm, Error> {
     let kvm = crate::sys::kvm().map_err(Error::NoKvm)?;
     let vm = kvm.create_vm().map_err(refused("make a VM"))?;
-    let mut memory = Memory::new(vm, spec.memory)?;
-    let open = |path: &PathBuf| File::open(path).map_err(|source| Error::File { path: path.clone(), source });
-    let program = memory.map_file(&spec.program, &open(&spec.program)?, true)?;
-    let image = match &spec.image {
-        Some(path) => memory.map_file(path, &open(path)?, false)?,
-        None => Mapped { gpa: gpa::FILES, len: 0 },
+    local_apic(&vm, spec.memory);
+    if spec.snapshot.is_some() && !spec.folders.is_empty() {
+        return Err(Error::Snapshot("a VM with a folder of the host makes none, as its open files are the host's"));
+    }
+    // A clone may have connections although this VM has none.
+    let connections = spec.socket.is_some() || spec.snapshot.is_some();
+    let mut memory = Memory::new(vm, spec.memory, connections)?;
+    let open = |path: &PathBuf| -> Result<(File, Source), Error> {
+        let broken = |source| Error::File { path: path.clone(), source };
+        let file = File::open(path).map_err(broken)?;
+        let source = Source::of(path, &file).map_err(broken)?;
+        Ok((file, source))
     };
-    let start = layout::write(&memory)?;
+    let (file, program_source) = open(&spec.program)?;
+    let program = memory.map_file(&spec.program, &file, true)?;
+    let (image, image_source) = match &spec.image {
+        Some(path) => {
+            let (file, source) = open(path)?;
+            (memory.map_file(path, &file, false)?, Some(source))
+        }
+        None => (Mapped { gpa: gpa::FILES, len: 0 }, None),
+    };
+    let start = layout::write(&mut memory)?;
     let strings = strings(spec)?;
     let free = (start + strings.len() as u64).next_multiple_of(PAGE);
     let (size, limit) = memory.size();
@@ -140,6 +202,7 @@ fn make(spec: &Spec) -> Result<Vm, Error> {
     let mut flags = 0;
     flags |= if spec.rewrite { 0 } else { boot_flags::NO_REWRITE };
     flags |= if spec.aslr { 0 } else { boot_flags::NO_ASLR };
+    flags |= if connections { 0 } else { boot_flags::NO_RINGS };
     memory.write(
         gpa::BOOT,
         Boot {
@@ -152,6 +215,8 @@ fn make(spec: &Spec) -> Result<Vm, Error> {
             strings: Mapped { gpa: start, len: strings.len() as u64 },
             args: spec.args.len() as u32,
             envs: spec.env.len() as u32,
+            folders: spec.folders.len() as u32,
+            pad: 0,
             free,
             seed: seed()?,
             xcr0: vcpu.xcr0,
@@ -160,17 +225,65 @@ fn make(spec: &Spec) -> Result<Vm, Error> {
         },
     );
     vcpu.set_clock(&memory);
+    let folders = Folders::open(&spec.folders)?;
     let io = Io::new(spec.socket.as_deref())?;
+    io.watch(folders.event())?;
     let ticker =
-        Ticker::start(memory.ram(), io.epoll(), spec.timeout).map_err(|error| Error::Host("start a thread", error))?;
-    Ok(Vm { vcpu, ticker, io, hypercalls: 0, memory })
+        Ticker::new(memory.ram(), io.epoll(), spec.timeout).map_err(|error| Error::Host("set an alarm", error))?;
+    let (program, image, snapshot) = (program_source, image_source, spec.snapshot.clone());
+    Ok(Vm { vcpu, ticker, io, folders, hypercalls: 0, snapshot, program, image, memory })
 }
 
-/// Arguments, environment, and the program's path, each closed by a zero.
+fn make_again(spec: &Clone) -> Result<Vm, Error> {
+    let (head, file, at) = Head::read(&spec.file)?;
+    let kvm = crate::sys::kvm().map_err(Error::NoKvm)?;
+    let vm = kvm.create_vm().map_err(refused("make a VM"))?;
+    local_apic(&vm, head.limit);
+    let mut memory = Memory::again(vm, &file, at, head.memory, head.limit)?;
+    memory.map_file(&head.program.path, &head.program.open()?, true)?;
+    if let Some(image) = &head.image {
+        memory.map_file(&image.path, &image.open()?, false)?;
+    }
+    layout::share(&mut memory)?;
+    let vcpu = Vcpu::again(&memory, &head)?;
+    memory.write(control!(seed), seed()?);
+    memory.write(control!(cloned), 1u64);
+    vcpu.set_clock(&memory);
+    let mut io = Io::new(spec.socket.as_deref())?;
+    io.go_on(&head.io);
+    let folders = Folders::open(&[])?;
+    io.watch(folders.event())?;
+    let ticker =
+        Ticker::new(memory.ram(), io.epoll(), spec.timeout).map_err(|error| Error::Host("set an alarm", error))?;
+    Ok(Vm {
+        vcpu,
+        ticker,
+        io,
+        folders,
+        hypercalls: 0,
+        snapshot: None,
+        program: head.program,
+        image: head.image,
+        memory,
+    })
+}
+
+/// Gives the vCPU a local APIC, which nothing here uses: a KVM whose first vCPU has none changes its own code for that, and back at the
+/// end, which takes a tenth of a short program's time. Refused, the VM works as well.
+fn local_apic(vm: &VmFd, memory: u64) {
+    // With an APIC, KVM may want its page for itself.
+    if memory <= APIC_PAGE {
+        let _ = vm.enable_cap(&kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, ..Default::default() });
+    }
+}
+
+/// Arguments, environment, the program's path, the working directory and the paths of folders, each closed by a zero.
 fn strings(spec: &Spec) -> Result<Vec<u8>, Error> {
     let env = spec.env.iter().map(|(name, value)| format!("{name}={value}"));
+    let folders = spec.folders.iter().map(|folder| folder.target.clone());
+    let places = [spec.path.clone(), spec.cwd.clone()].into_iter().chain(folders);
     let mut out = Vec::new();
-    for text in spec.args.iter().cloned().chain(env).chain([spec.path.clone()]) {
+    for text in spec.args.iter().cloned().chain(env).chain(places) {
         if text.contains('\0') {
             return Err(Error::Zero);
         }
@@ -244,19 +357,26 @@ impl Vm {
         let answer = match number {
             hypercall::EXIT => {
                 let (code, signal) = (args[0] as u8, args[1] as u8);
+                self.io.finish(&self.memory)?;
                 return Ok(Some(if signal == 0 { End::Exited(code.into()) } else { End::Signalled(signal.into()) }));
             }
             hypercall::CONSOLE_OUT => self.console_out(args[0], args[1], args[2])?,
             hypercall::CONSOLE_IN => self.console_in(args[0], args[1])?,
             hypercall::WAIT => {
+                if self.is_ready(args[0]) {
+                    self.save()?;
+                    return Ok(Some(End::Saved));
+                }
                 self.wait(args[0], args[1] as u32)?;
                 0
             }
             hypercall::GROW => self.memory.grow(args[0]) as i64,
             hypercall::GIVE_BACK => {
-                let (at, len) = (args[0], args[1]);
-                let done = self.memory.holds(at, len) && self.memory.ram().forget(at, len).is_some();
-                if done { 0 } else { abi::REFUSED }
+                if self.memory.give_back(args[0], args[1]) {
+                    0
+                } else {
+                    abi::REFUSED
+                }
             }
             hypercall::LISTEN => match u16::try_from(args[0]) {
                 Ok(port) if self.io.listen(port.into(), args[1] != 0) => 0,
@@ -266,6 +386,7 @@ impl Vm {
                 self.io.rings(&self.memory)?;
                 0
             }
+            hypercall::FOLDER => self.folders.call(&self.memory, args)?,
             _ => return Err(Error::Guest("it made a hypercall that there is not")),
         };
         self.memory.write(control!(answer), answer);
@@ -313,6 +434,26 @@ impl Vm {
         }
     }
 
+    /// Whether it is time for the snapshot that was asked for.
+    fn is_ready(&self, deadline: u64) -> bool {
+        self.snapshot.as_ref().is_some_and(|snapshot| match snapshot.port {
+            Some(port) => self.io.listens(port),
+            None => deadline == u64::MAX,
+        })
+    }
+
+    /// Writes the snapshot. The guest stands in a wait, and gets its answer as the first thing in each clone.
+    fn save(&mut self) -> Result<(), Error> {
+        let Some(snapshot) = &self.snapshot else { return Ok(()) };
+        self.io.rings(&self.memory)?;
+        let io = self.io.standing()?;
+        self.memory.write(control!(answer), 0i64);
+        let (memory, limit) = self.memory.size();
+        let mut head = Head::new(memory, limit, io, self.program.clone(), self.image.clone());
+        self.vcpu.save(&mut head)?;
+        head.write(&snapshot.file, &self.memory.ram())
+    }
+
     /// Waits until the guest has something new to see, or its deadline is there.
     fn wait(&mut self, deadline: u64, seen: u32) -> Result<(), Error> {
         self.ticker.running(false);
@@ -321,8 +462,7 @@ impl Vm {
             let timeout = match deadline {
                 u64::MAX => None,
                 deadline => {
-                    let at = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-                    let now = (at.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(at.tv_nsec as u64);
+                    let now = self.vcpu.monotonic();
                     if now >= deadline {
                         break;
                     }

@@ -74,7 +74,7 @@ pub(crate) enum Command {
     /// Stop all services, the gateway and the daemon
     Down,
     /// Say what this host can do
-    Doctor,
+    Doctor(doctor::DoctorArgs),
     /// Run the control plane (started by itself when needed)
     Daemon,
     /// Run the data plane (started by the daemon)
@@ -139,7 +139,7 @@ fn dispatch(cli: Cli, printer: Printer) -> Result<(), Failure> {
         Command::Restart(args) => wait(lifecycle::restart(&context, &args)),
         Command::Rm(args) => wait(lifecycle::remove(&context, &args)),
         Command::Down => wait(down::run(&context)),
-        Command::Doctor => wait(doctor::run(&context)),
+        Command::Doctor(args) => wait(doctor::run(&context, &args)),
         Command::Completions(_)
         | Command::Schema(_)
         | Command::Version

@@ -67,7 +67,8 @@ fn an_isolation_level_that_is_not_there_is_refused_with_3_and_starts_nothing() {
         (&alone.join("osvm"), "process", "there is no osvm-jail"),
         (&beside_a_broken_one.join("osvm"), "process", "no namespaces here"),
         (&whole, "microvm", "no driver"),
-        (&whole, "unikernel", "no services"),
+        (&alone.join("osvm"), "unikernel", "there is no osvm-jail"),
+        (&beside_a_broken_one.join("osvm"), "unikernel", "there is no osvm-unikernel"),
     ] {
         let args = ["rpc", "local", "--isolation", level, "--artifact", "/bin/true"];
         let ended = ended(world.program(osvm, &args).env("PATH", "/usr/bin:/bin").output().unwrap());
@@ -153,6 +154,19 @@ fn no_line_is_coloured_away_from_a_terminal() {
         let ended = world.osvm(args);
         assert!(!ended.out.contains('\x1b') && !ended.err.contains('\x1b'), "{args:?}");
     }
+}
+
+#[test]
+fn doctor_counts_what_stands_between_a_program_and_this_host() {
+    let world = World::new();
+    let report = world.json(&["doctor", "--surface"]);
+    let levels = report["levels"].as_array().unwrap();
+    let names: Vec<_> = levels.iter().map(|level| level["level"].as_str().unwrap()).collect();
+    assert_eq!(names, ["none", "process", "unikernel"]);
+    assert!(levels[0]["system_calls"].is_null() && levels[1]["hypercalls"].as_array().unwrap().is_empty());
+    assert!(levels[2]["hypercalls"].as_array().unwrap().iter().any(|call| call == "folder"), "{report}");
+    assert!(levels[2]["system_calls"].as_array().unwrap().iter().any(|call| call == "ioctl"), "{report}");
+    assert!(world.ok(&["doctor", "--surface"]).lines().all(|line| line.chars().count() <= 110));
 }
 
 #[test]

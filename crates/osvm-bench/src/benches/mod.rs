@@ -1,10 +1,13 @@
 //! The benches: each starts what it measures, checks what it claims, prints a table and writes JSON.
 
+pub(crate) mod audit;
 pub(crate) mod fault;
 pub(crate) mod gateway;
 pub(crate) mod jail;
 pub(crate) mod localnet;
+pub(crate) mod mcp;
 pub(crate) mod swap;
+pub(crate) mod unikernel;
 
 use std::fs;
 

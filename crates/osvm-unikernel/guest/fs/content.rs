@@ -1,11 +1,12 @@
 //! What a regular file holds: a piece of the image, or pages of its own.
 
-use alloc::vec::Vec;
+use alloc::{rc::Rc, vec::Vec};
 use core::{
     cell::{Cell, RefCell},
     ptr, slice,
 };
 
+use super::folder::Spot;
 use crate::{
     abi::PAGE,
     errno::{Answer, EFBIG, ENOSPC},
@@ -20,6 +21,8 @@ enum Data {
     Host(u64, u64),
     /// Pages, 0 where nothing was written, and the length.
     Memory(Vec<u64>, u64),
+    /// On the host, its length, and pages of it that are mapped, 0 for others.
+    Folder(Rc<Spot>, u64, Vec<u64>),
 }
 
 /// A file's content.
@@ -27,23 +30,74 @@ pub struct Content {
     data: RefCell<Data>,
     /// Its pages are mapped somewhere and may not be freed before the content itself.
     mapped: Cell<bool>,
+    /// Open descriptions of it.
+    users: Cell<u64>,
 }
 
 impl Content {
+    fn of(data: Data) -> Self {
+        Self { data: RefCell::new(data), mapped: Cell::new(false), users: Cell::new(0) }
+    }
+
     /// Nothing yet.
     pub fn new() -> Self {
-        Self { data: RefCell::new(Data::Memory(Vec::new(), 0)), mapped: Cell::new(false) }
+        Self::of(Data::Memory(Vec::new(), 0))
     }
 
     /// A piece of the image.
     pub fn host(gpa: u64, len: u64) -> Self {
-        Self { data: RefCell::new(Data::Host(gpa, len)), mapped: Cell::new(false) }
+        Self::of(Data::Host(gpa, len))
+    }
+
+    /// A file in a folder of the host.
+    pub fn folder(spot: Rc<Spot>, len: u64) -> Self {
+        Self::of(Data::Folder(spot, len, Vec::new()))
+    }
+
+    /// Nothing yet, and from now on in a folder of the host, where it was just made.
+    pub fn move_to(&self, spot: Rc<Spot>) -> Answer {
+        *self.data.borrow_mut() = Data::Folder(spot, 0, Vec::new());
+        Ok(0)
+    }
+
+    /// Its place on the host, if it is in a folder there.
+    pub fn spot(&self) -> Option<Rc<Spot>> {
+        if let Data::Folder(spot, ..) = &*self.data.borrow() { Some(Rc::clone(spot)) } else { None }
+    }
+
+    /// One more open description.
+    pub fn opened(&self, writes: bool) -> Answer {
+        if let Data::Folder(spot, len, _) = &mut *self.data.borrow_mut() {
+            spot.ready(writes)?;
+            *len = spot.length()?;
+        }
+        self.users.set(self.users.get() + 1);
+        Ok(0)
+    }
+
+    /// One less.
+    pub fn closed(&self) {
+        self.users.set(self.users.get() - 1);
+        if self.users.get() == 0
+            && !self.mapped.get()
+            && let Some(spot) = self.spot()
+        {
+            spot.rest();
+        }
     }
 
     /// Bytes.
     pub fn len(&self) -> u64 {
         match *self.data.borrow() {
-            Data::Host(_, len) | Data::Memory(_, len) => len,
+            Data::Host(_, len) | Data::Memory(_, len) | Data::Folder(_, len, _) => len,
+        }
+    }
+
+    /// Where it is in the image, if it is still there.
+    pub fn in_image(&self) -> Option<u64> {
+        match *self.data.borrow() {
+            Data::Host(gpa, _) => Some(gpa),
+            Data::Memory(..) | Data::Folder(..) => None,
         }
     }
 
@@ -52,6 +106,7 @@ impl Content {
         let left = self.len().saturating_sub(offset).min(out.len() as u64) as usize;
         let out = &mut out[..left];
         match &*self.data.borrow() {
+            Data::Folder(spot, ..) => return spot.read(offset, out).unwrap_or(0) as usize,
             Data::Host(gpa, _) => {
                 // SAFETY: the image was checked to hold the piece, and is never written.
                 out.copy_from_slice(unsafe { slice::from_raw_parts(phys::direct(gpa + offset), left) });
@@ -71,6 +126,17 @@ impl Content {
     /// Writes at an offset.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Answer {
         let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= LARGEST).ok_or(EFBIG)?;
+        if let Data::Folder(spot, len, pages) = &mut *self.data.borrow_mut() {
+            let done = spot.write(offset, bytes)?;
+            *len = (*len).max(offset + done);
+            each_page(offset, done as usize, |page, at, range| {
+                if let Some(&gpa) = pages.get(page).filter(|gpa| **gpa != 0) {
+                    // SAFETY: the page is this file's.
+                    unsafe { ptr::copy_nonoverlapping(bytes[range.clone()].as_ptr(), phys::direct(gpa).add(at), range.len()) };
+                }
+            });
+            return Ok(done);
+        }
         self.own()?;
         let mut data = self.data.borrow_mut();
         let Data::Memory(pages, len) = &mut *data else { return Err(ENOSPC) };
@@ -106,6 +172,11 @@ impl Content {
     pub fn truncate(&self, to: u64) -> Answer {
         if to > LARGEST {
             return Err(EFBIG);
+        }
+        if let Data::Folder(spot, len, _) = &mut *self.data.borrow_mut() {
+            spot.truncate(to)?;
+            *len = to;
+            return Ok(0);
         }
         self.own()?;
         let mut data = self.data.borrow_mut();
@@ -144,6 +215,10 @@ impl Content {
         if !shared && let Data::Host(gpa, _) = *self.data.borrow() {
             return Some((gpa + offset, false));
         }
+        if let Data::Folder(spot, _, pages) = &mut *self.data.borrow_mut() {
+            // What is written to a shared mapping would not reach the host.
+            return if shared { None } else { folder_page(spot, pages, offset).map(|page| (page, true)) };
+        }
         self.own().ok()?;
         let mut data = self.data.borrow_mut();
         let Data::Memory(pages, _) = &mut *data else { return None };
@@ -156,6 +231,11 @@ impl Content {
         }
         self.mapped.set(self.mapped.get() | shared);
         Some((pages[page], true))
+    }
+
+    /// Whether it can be mapped shared and written.
+    pub fn can_be_shared(&self) -> bool {
+        self.spot().is_none()
     }
 
     /// Copies a piece of the image into pages of its own, before it is changed.
@@ -180,10 +260,29 @@ impl Content {
 
 impl Drop for Content {
     fn drop(&mut self) {
-        if let Data::Memory(pages, _) = self.data.get_mut() {
+        if let Data::Memory(pages, _) | Data::Folder(_, _, pages) = self.data.get_mut() {
             pages.iter().filter(|page| **page != 0).for_each(|page| phys::give(*page, 0));
         }
     }
+}
+
+/// The page of a file of the host at an offset, read now if it was not before.
+fn folder_page(spot: &Spot, pages: &mut Vec<u64>, offset: u64) -> Option<u64> {
+    let page = (offset / PAGE) as usize;
+    if pages.len() <= page {
+        pages.resize(page + 1, 0);
+    }
+    if pages[page] == 0 {
+        let new = phys::page()?;
+        // SAFETY: the page is new and nobody else's.
+        let bytes = unsafe { slice::from_raw_parts_mut(phys::direct(new), PAGE as usize) };
+        if spot.read(offset & !(PAGE - 1), bytes).is_err() {
+            phys::give(new, 0);
+            return None;
+        }
+        pages[page] = new;
+    }
+    Some(pages[page])
 }
 
 /// Cuts a range of a file at pages: page, offset in it, and the part of the caller's buffer.

@@ -7,10 +7,10 @@ use super::{Content, IN, Kind, Node, O_APPEND, O_NONBLOCK, OUT, S_IFCHR, Stat, e
 use crate::{
     abi::AGAIN,
     cell::Global,
-    errno::{Answer, EAGAIN, EBADF, EINVAL, EIO, EISDIR, ENOTTY, ESPIPE, Errno},
+    errno::{Answer, EAGAIN, EBADF, EINVAL, EIO, EISDIR, ENOTTY, ESPIPE, ESRCH, Errno},
     hyper,
     net::socket::Socket,
-    random, time,
+    process, random, time,
 };
 
 /// What a file descriptor can be asked. Calls answer EAGAIN where they would have to wait.
@@ -47,6 +47,14 @@ pub trait File {
     }
     fn content(&self) -> Option<Rc<Content>> {
         None
+    }
+    /// `fsync`: nothing to do where there is no disk.
+    fn sync(&self) -> Answer {
+        Ok(0)
+    }
+    /// `flock`: there is one process, so only a file of the host can be another's.
+    fn lock(&self, _how: u64) -> Answer {
+        Ok(0)
     }
     fn socket(&self) -> Option<&Socket> {
         None
@@ -85,28 +93,38 @@ impl Open {
 pub fn open(node: &Rc<Node>, flags: u32) -> Result<Rc<Open>, Errno> {
     let writes = flags & super::O_ACCMODE != 0;
     let file: Rc<dyn File> = match &node.kind {
-        Kind::Dir(_) if writes && flags & super::O_PATH == 0 => return Err(EISDIR),
-        Kind::Dir(_) => Rc::new(super::dir::Dir::new(Rc::clone(node))),
+        Kind::Dir(_) | Kind::Descriptors if writes && flags & super::O_PATH == 0 => return Err(EISDIR),
+        Kind::Dir(_) | Kind::Descriptors => Rc::new(super::dir::Dir::new(Rc::clone(node))),
         Kind::File(content) => {
-            if flags & super::O_TRUNC != 0 && writes {
-                content.truncate(0)?;
-            }
-            Rc::new(Regular {
+            content.opened(writes)?;
+            let regular = Rc::new(Regular {
                 node: Rc::clone(node),
                 content: Rc::clone(content),
                 position: Cell::new(0),
                 append: flags & O_APPEND != 0,
-            })
+            });
+            if flags & super::O_TRUNC != 0 && writes {
+                content.truncate(0)?;
+            }
+            regular
         }
-        Kind::Made(make) => {
+        Kind::Made(_) | Kind::MadeOf(..) => {
+            let bytes = match node.kind {
+                Kind::Made(make) => make(),
+                Kind::MadeOf(pid, make) => make(&*process::find(pid).ok_or(ESRCH)?),
+                _ => Vec::new(),
+            };
             let content = Content::new();
-            content.write(0, &make())?;
+            content.write(0, &bytes)?;
+            content.opened(false)?;
             Rc::new(Regular { node: Rc::clone(node), content: Rc::new(content), position: Cell::new(0), append: false })
         }
         Kind::Device(number) => Rc::new(Device { node: Rc::clone(node), number: *number }),
-        Kind::Link(_) if flags & super::O_PATH == 0 => return Err(crate::errno::ELOOP),
-        Kind::Link(_) | Kind::Socket if flags & super::O_PATH != 0 => Rc::new(super::dir::Dir::new(Rc::clone(node))),
-        Kind::Link(_) | Kind::Socket => return Err(crate::errno::ENXIO),
+        Kind::Link(_) | Kind::MadeLink(_) if flags & super::O_PATH == 0 => return Err(crate::errno::ELOOP),
+        Kind::Link(_) | Kind::MadeLink(_) | Kind::Socket if flags & super::O_PATH != 0 => {
+            Rc::new(super::dir::Dir::new(Rc::clone(node)))
+        }
+        Kind::Link(_) | Kind::MadeLink(_) | Kind::Socket => return Err(crate::errno::ENXIO),
     };
     Ok(Open::new(file, flags & !(super::O_CREAT | super::O_EXCL | super::O_TRUNC | super::O_CLOEXEC)))
 }
@@ -164,6 +182,18 @@ impl File for Regular {
     }
     fn content(&self) -> Option<Rc<Content>> {
         Some(Rc::clone(&self.content))
+    }
+    fn sync(&self) -> Answer {
+        self.content.spot().map_or(Ok(0), |spot| spot.sync(false))
+    }
+    fn lock(&self, how: u64) -> Answer {
+        self.content.spot().map_or(Ok(0), |spot| spot.lock(how))
+    }
+}
+
+impl Drop for Regular {
+    fn drop(&mut self) {
+        self.content.closed();
     }
 }
 

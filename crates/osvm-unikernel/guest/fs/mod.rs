@@ -5,6 +5,7 @@ pub mod dir;
 pub mod epoll;
 pub mod event;
 pub mod file;
+pub mod folder;
 pub mod image;
 pub mod pipe;
 pub mod proc;

@@ -1,9 +1,9 @@
 //! Byte streams inside the guest: pipes, and the two directions of a socket pair.
 
-use alloc::{collections::VecDeque, rc::Rc};
+use alloc::{collections::VecDeque, rc::Rc, vec::Vec};
 use core::cell::{Cell, RefCell};
 
-use super::{ERR, File, HUP, IN, OUT, S_IFIFO, Stat};
+use super::{ERR, File, HUP, IN, OUT, Open, S_IFIFO, Stat};
 use crate::{
     errno::{Answer, EAGAIN, EPIPE},
     signal, task,
@@ -21,6 +21,12 @@ pub struct Stream {
     ins: Cell<u64>,
     outs: Cell<u64>,
     was_full: Cell<bool>,
+    /// Bytes put and taken so far.
+    put: Cell<u64>,
+    taken: Cell<u64>,
+    /// Open files that travel with the byte at a place, and those whose byte was just read.
+    rights: RefCell<VecDeque<(u64, Vec<Rc<Open>>)>>,
+    arrived: RefCell<Vec<Rc<Open>>>,
 }
 
 impl Stream {
@@ -30,13 +36,15 @@ impl Stream {
         if bytes.is_empty() && !out.is_empty() {
             return if self.writer_gone.get() { Ok(0) } else { Err(EAGAIN) };
         }
-        let got = bytes.len().min(out.len());
+        let got = bytes.len().min(out.len()).min(self.until_rights());
         let (a, b) = bytes.as_slices();
         let first = a.len().min(got);
         out[..first].copy_from_slice(&a[..first]);
         out[first..got].copy_from_slice(&b[..got - first]);
         if !peek {
             bytes.drain(..got);
+            self.taken.set(self.taken.get() + got as u64);
+            self.rights_arrive();
             if self.was_full.take() {
                 self.outs.set(self.outs.get() + 1);
                 task::notify();
@@ -59,12 +67,44 @@ impl Stream {
         }
         let put = room.min(from.len());
         bytes.extend(&from[..put]);
+        self.put.set(self.put.get() + put as u64);
         if put < from.len() {
             self.was_full.set(true);
         }
         self.ins.set(self.ins.get() + 1);
         task::notify();
         Ok(put as u64)
+    }
+
+    /// Open files that travel with the next byte that is put.
+    pub fn attach(&self, rights: Vec<Rc<Open>>) {
+        self.rights.borrow_mut().push_back((self.put.get(), rights));
+    }
+
+    /// Takes them back, as the byte was not put.
+    pub fn detach(&self) {
+        let gone = self.rights.borrow_mut().pop_back();
+        drop(gone);
+    }
+
+    /// What came with the bytes of the last read.
+    pub fn take_rights(&self) -> Vec<Rc<Open>> {
+        core::mem::take(&mut *self.arrived.borrow_mut())
+    }
+
+    /// Bytes up to the next message with open files: a read ends there.
+    fn until_rights(&self) -> usize {
+        let taken = self.taken.get();
+        let rights = self.rights.borrow();
+        rights.iter().find(|(at, _)| *at > taken).map_or(usize::MAX, |(at, _)| (*at - taken) as usize)
+    }
+
+    fn rights_arrive(&self) {
+        let mut rights = self.rights.borrow_mut();
+        while rights.front().is_some_and(|(at, _)| *at < self.taken.get()) {
+            let all = rights.pop_front().map(|(_, all)| all).unwrap_or_default();
+            self.arrived.borrow_mut().extend(all);
+        }
     }
 
     /// Marks an end as gone.
@@ -118,7 +158,7 @@ impl File for End {
         }
         let done = self.stream.write(bytes);
         if done == Err(EPIPE) {
-            let _ = signal::send(Some(task::current()), signal::SIGPIPE);
+            let _ = signal::send(None, task::current(), signal::SIGPIPE);
         }
         done
     }

@@ -4,19 +4,23 @@ use alloc::{rc::Rc, vec::Vec};
 
 use super::Open;
 use crate::{
-    cell::Global,
     errno::{EBADF, EINVAL, EMFILE, Errno},
+    process::OfProcess,
 };
 
 /// Descriptors at a time, as RLIMIT_NOFILE says.
 pub const MOST: usize = 65536;
 
-struct Slot {
+#[derive(Clone)]
+pub struct Slot {
     open: Rc<Open>,
     close_on_exec: bool,
 }
 
-static TABLE: Global<Vec<Option<Slot>>> = Global::new(Vec::new());
+/// A process's descriptors.
+pub type Table = Vec<Option<Slot>>;
+
+static TABLE: OfProcess<Table> = OfProcess::new(|process| &process.table);
 
 /// The open file of a descriptor.
 pub fn get(fd: u64) -> Result<Rc<Open>, Errno> {
@@ -71,6 +75,15 @@ pub fn close_on_exec(fd: u64, set: Option<bool>) -> Result<u64, Errno> {
         slot.close_on_exec = set;
     }
     Ok(slot.close_on_exec.into())
+}
+
+/// Closes what a new program is not to have.
+pub fn execute() {
+    for fd in all() {
+        if close_on_exec(fd, None) == Ok(1) {
+            let _ = close(fd);
+        }
+    }
 }
 
 /// All descriptors, for `/proc/self/fd` and `close_range`.

@@ -3,10 +3,14 @@
 use alloc::{boxed::Box, collections::BTreeMap, rc::Rc, rc::Weak, vec::Vec};
 use core::cell::{Cell, RefCell};
 
-use super::{Content, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG, S_IFSOCK, Stat};
+use super::{
+    Content, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG, S_IFSOCK, Stat,
+    folder::{self, Spot},
+};
 use crate::{
     cell::Global,
     errno::{EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, ENOTEMPTY, Errno},
+    process::{self, OfProcess, Process},
     time,
 };
 
@@ -18,10 +22,16 @@ pub enum Kind {
     Dir(RefCell<BTreeMap<Box<[u8]>, Rc<Node>>>),
     File(Rc<Content>),
     Link(Vec<u8>),
+    /// A symbolic link whose target is another for each process.
+    MadeLink(fn() -> Vec<u8>),
+    /// The directory of the descriptors that a process has.
+    Descriptors,
     /// A device by number.
     Device(u32),
     /// A file whose content is made when it is opened.
     Made(fn() -> Vec<u8>),
+    /// The same, of a process by its number.
+    MadeOf(u32, fn(&Process) -> Vec<u8>),
     /// A unix socket's name.
     Socket,
 }
@@ -34,20 +44,22 @@ pub struct Node {
     pub parent: RefCell<Weak<Node>>,
     pub links: Cell<u64>,
     pub kind: Kind,
+    /// Where it is on the host, if it is there.
+    pub spot: RefCell<Option<Rc<Spot>>>,
 }
 
 static ROOT: Global<Option<Rc<Node>>> = Global::new(None);
 static NEXT_INO: Global<u64> = Global::new(2);
 /// The working directory.
-pub static CWD: Global<Option<Rc<Node>>> = Global::new(None);
+pub static CWD: OfProcess<Option<Rc<Node>>> = OfProcess::new(|process| &process.cwd);
 
 impl Node {
     /// A node without a name yet.
     pub fn new(kind: Kind, permissions: u32) -> Rc<Self> {
         let bits = match kind {
-            Kind::Dir(_) => S_IFDIR,
-            Kind::File(_) | Kind::Made(_) => S_IFREG,
-            Kind::Link(_) => S_IFLNK,
+            Kind::Dir(_) | Kind::Descriptors => S_IFDIR,
+            Kind::File(_) | Kind::Made(_) | Kind::MadeOf(..) => S_IFREG,
+            Kind::Link(_) | Kind::MadeLink(_) => S_IFLNK,
             Kind::Device(_) => S_IFCHR,
             Kind::Socket => S_IFSOCK,
         };
@@ -60,6 +72,7 @@ impl Node {
             parent: RefCell::new(Weak::new()),
             links: Cell::new(1),
             kind,
+            spot: RefCell::new(None),
         })
     }
 
@@ -71,9 +84,17 @@ impl Node {
     /// The entries, if it is a directory.
     pub fn entries(&self) -> Result<&RefCell<BTreeMap<Box<[u8]>, Rc<Node>>>, Errno> {
         match &self.kind {
-            Kind::Dir(entries) => Ok(entries),
+            Kind::Dir(entries) => {
+                folder::load(self, entries)?;
+                Ok(entries)
+            }
             _ => Err(ENOTDIR),
         }
+    }
+
+    /// Whether it can be opened as a directory.
+    pub fn is_dir(&self) -> bool {
+        matches!(self.kind, Kind::Dir(_) | Kind::Descriptors)
     }
 
     /// What `stat` tells.
@@ -124,16 +145,26 @@ impl Node {
 
     /// Adds an entry.
     pub fn insert(self: &Rc<Self>, name: &[u8], node: Rc<Node>) -> Result<(), Errno> {
-        let mut entries = self.entries()?.borrow_mut();
-        if entries.contains_key(name) {
+        if self.entries()?.borrow().contains_key(name) {
             return Err(EEXIST);
         }
+        folder::insert(self, name, &node)?;
         if matches!(node.kind, Kind::Dir(_)) || node.parent.borrow().upgrade().is_none() {
             *node.parent.borrow_mut() = Rc::downgrade(self);
         }
-        entries.insert(name.into(), node);
+        self.put(name, node);
         self.mtime.set(time::realtime());
         Ok(())
+    }
+
+    /// Shows a node under a name, in memory only.
+    pub fn put(self: &Rc<Self>, name: &[u8], node: Rc<Node>) {
+        if let Kind::Dir(entries) = &self.kind {
+            if node.parent.borrow().upgrade().is_none() {
+                *node.parent.borrow_mut() = Rc::downgrade(self);
+            }
+            entries.borrow_mut().insert(name.into(), node);
+        }
     }
 }
 
@@ -173,15 +204,22 @@ fn walk_counted(from: &Rc<Node>, path: &[u8], follow: bool, links: &mut u32) -> 
         let child = if part == b".." {
             Some({ dir.parent.borrow().upgrade() }.unwrap_or_else(|| Rc::clone(&dir)))
         } else {
-            dir.entries()?.borrow().get(part).cloned()
+            let named = dir.entries()?.borrow().get(part).cloned();
+            named.or_else(|| process_dir(&dir, part))
         };
         let child = match child {
             None if last => return Ok(Found { dir, name: part.to_vec(), node: None }),
             None => return Err(ENOENT),
             Some(child) => child,
         };
-        let child = match &child.kind {
-            Kind::Link(target) if !last || follow || wants_dir => {
+        let target = match &child.kind {
+            _ if last && !follow && !wants_dir => None,
+            Kind::Link(target) => Some(target.clone()),
+            Kind::MadeLink(make) => Some(make()),
+            _ => None,
+        };
+        let child = match &target {
+            Some(target) => {
                 *links += 1;
                 if *links > MOST_LINKS {
                     return Err(ELOOP);
@@ -193,10 +231,10 @@ fn walk_counted(from: &Rc<Node>, path: &[u8], follow: bool, links: &mut u32) -> 
                     None => return Err(ENOENT),
                 }
             }
-            _ => child,
+            None => child,
         };
         if last {
-            if wants_dir && child.entries().is_err() {
+            if wants_dir && !child.is_dir() {
                 return Err(ENOTDIR);
             }
             return Ok(Found { dir, name: part.to_vec(), node: Some(child) });
@@ -205,6 +243,27 @@ fn walk_counted(from: &Rc<Node>, path: &[u8], follow: bool, links: &mut u32) -> 
         dir = child;
     }
     Ok(Found { name: b".".to_vec(), node: Some(Rc::clone(&dir)), dir })
+}
+
+/// Whether a directory is /proc.
+pub fn is_proc(dir: &Rc<Node>) -> bool {
+    let root = root();
+    let Ok(entries) = root.entries() else { return false };
+    entries.borrow().get(&b"proc"[..]).is_some_and(|proc| Rc::ptr_eq(proc, dir))
+}
+
+/// A process's directory under /proc, by its number.
+fn process_dir(dir: &Rc<Node>, name: &[u8]) -> Option<Rc<Node>> {
+    let number: u32 = core::str::from_utf8(name).ok()?.parse().ok()?;
+    if !is_proc(dir) {
+        return None;
+    }
+    if number == process::current().pid {
+        return dir.entries().ok()?.borrow().get(&b"self"[..]).cloned();
+    }
+    let made = super::proc::directory(number)?;
+    *made.parent.borrow_mut() = Rc::downgrade(dir);
+    Some(made)
 }
 
 /// The node at a path.
@@ -223,6 +282,7 @@ pub fn unlink(from: &Rc<Node>, path: &[u8], directory: bool) -> Result<(), Errno
         (_, true) => return Err(ENOTDIR),
         _ => {}
     }
+    folder::remove(&found.dir, &found.name, &node)?;
     found.dir.entries()?.borrow_mut().remove(&found.name[..]).ok_or(EINVAL)?;
     node.links.set(node.links.get().saturating_sub(1));
     found.dir.mtime.set(time::realtime());
@@ -247,6 +307,12 @@ pub fn rename(from: &Rc<Node>, path: &[u8], to: &Rc<Node>, new: &[u8], replace: 
         if !replace {
             return Err(EEXIST);
         }
+    }
+    let (from, to) = ((&old.dir, &old.name[..]), (&target.dir, &target.name[..]));
+    if folder::rename(from, to, &node, target.node.as_ref())? {
+        return Ok(());
+    }
+    if target.node.is_some() {
         unlink(&target.dir, &target.name, matches!(node.kind, Kind::Dir(_)))?;
     }
     old.dir.entries()?.borrow_mut().remove(&old.name[..]);

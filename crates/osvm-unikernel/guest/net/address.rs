@@ -41,6 +41,21 @@ impl Address {
         Self::Inet { port: 0, ip: [0; 16] }
     }
 
+    /// Whether it is of IPv4.
+    fn is_v4(&self) -> bool {
+        matches!(self, Self::Inet { ip, .. } if ip[..12] == MAPPED)
+    }
+
+    /// Whether a listener at this address takes connections to another one. `only6`: if it is of IPv6, it takes none of IPv4.
+    pub fn takes(&self, other: &Self, only6: bool) -> bool {
+        match (self, other) {
+            (Self::Inet { port, ip }, Self::Inet { port: wanted, .. }) => {
+                port == wanted && (self.is_v4() == other.is_v4() || (*ip == [0; 16] && !only6))
+            }
+            _ => self == other,
+        }
+    }
+
     /// The port of an internet address.
     pub fn port(&self) -> Option<u16> {
         if let Self::Inet { port, .. } = self { Some(*port) } else { None }

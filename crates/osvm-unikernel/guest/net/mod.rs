@@ -11,7 +11,7 @@ use alloc::{
 use core::cell::{Cell, RefCell};
 
 use crate::{
-    abi::{CONNS, RING},
+    abi::{Boot, CONNS, RING, boot_flags},
     cell::Global,
     errno::{EADDRINUSE, ECONNREFUSED, Errno},
     hyper::{self, share, shared},
@@ -29,6 +29,8 @@ const BACKLOG: usize = 1024;
 /// Where connections to an address arrive.
 pub struct Listener {
     pub address: Address,
+    /// IPV6_V6ONLY.
+    only6: bool,
     pub queue: RefCell<VecDeque<Link>>,
     pub ins: Cell<u64>,
 }
@@ -41,6 +43,8 @@ struct Net {
     /// Bytes put into rings, or taken from full ones, since the monitor last looked.
     unsent: u32,
     next_port: u16,
+    /// There is memory for connections from outside.
+    rings: bool,
 }
 
 static NET: Global<Net> = Global::new(Net {
@@ -49,7 +53,14 @@ static NET: Global<Net> = Global::new(Net {
     activity: 0,
     unsent: 0,
     next_port: 49152,
+    rings: false,
 });
+
+/// Takes the monitor's word on whether connections may come; the same.
+pub fn init(boot: &Boot) -> bool {
+    NET.get().rings = boot.flags & boot_flags::NO_RINGS == 0;
+    NET.get().rings
+}
 
 /// Takes in what the monitor brought; whether anything changed.
 pub fn poll() -> bool {
@@ -58,6 +69,9 @@ pub fn poll() -> bool {
         return false;
     }
     NET.get().activity = activity;
+    if !NET.get().rings {
+        return true;
+    }
     for place in 0..CONNS {
         let generation = ring::generation(place);
         let mut net = NET.get();
@@ -76,15 +90,15 @@ pub fn poll() -> bool {
 /// A connection from outside goes to the listener of its port, or is closed again as its `HostConn` is dropped.
 fn arrived(conn: HostConn) {
     let port = conn.port() as u16;
-    let listener = listener_of(|address| address.port() == Some(port));
+    let listener = listener_of(|other| other.address.port() == Some(port));
     if let Some(listener) = listener {
         listener.push(Link::Host(conn));
     }
 }
 
-fn listener_of(matches: impl Fn(&Address) -> bool) -> Option<Rc<Listener>> {
-    let net = NET.get();
-    net.listeners.iter().find(|(address, _)| matches(address)).and_then(|(_, listener)| listener.upgrade())
+fn listener_of(matches: impl Fn(&Listener) -> bool) -> Option<Rc<Listener>> {
+    let all: alloc::vec::Vec<_> = NET.get().listeners.values().filter_map(Weak::upgrade).collect();
+    all.into_iter().find(|listener| matches(listener))
 }
 
 /// Rings have changed: the monitor is told at the next wait, or before.
@@ -118,13 +132,13 @@ pub fn flush_if_full() {
 
 impl Listener {
     /// Takes an address; it is free again when the last owner drops the listener.
-    pub fn open(address: Address) -> Result<Rc<Self>, Errno> {
+    pub fn open(address: Address, only6: bool) -> Result<Rc<Self>, Errno> {
         let taken =
-            listener_of(|other| *other == address || (address.port().is_some() && other.port() == address.port()));
+            listener_of(|other| other.address.takes(&address, other.only6) || address.takes(&other.address, only6));
         if taken.is_some() {
             return Err(EADDRINUSE);
         }
-        let listener = Rc::new(Self { address: address.clone(), queue: RefCell::default(), ins: Cell::new(0) });
+        let listener = Rc::new(Self { address: address.clone(), only6, queue: RefCell::default(), ins: Cell::new(0) });
         NET.get().listeners.insert(address, Rc::downgrade(&listener));
         if let Some(port) = listener.address.port() {
             hyper::listen(port.into(), true);
@@ -145,7 +159,10 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         NET.get().listeners.remove(&self.address);
-        if let Some(port) = self.address.port() {
+        // A listener of the other family may go on.
+        if let Some(port) = self.address.port()
+            && listener_of(|other| other.address.port() == Some(port)).is_none()
+        {
             hyper::listen(port.into(), false);
         }
     }
@@ -154,13 +171,13 @@ impl Drop for Listener {
 /// The listener inside the guest that a connection to this address reaches.
 pub fn reach(address: &Address) -> Result<Rc<Listener>, Errno> {
     let found = match address {
-        Address::Unix(_) => listener_of(|other| other == address),
-        Address::Inet { port, .. } => {
+        Address::Unix(_) => listener_of(|other| other.address == *address),
+        Address::Inet { .. } => {
             if !address.is_local() {
                 // Nothing leads out of the guest.
                 return Err(crate::errno::ENETUNREACH);
             }
-            listener_of(|other| other.port() == Some(*port))
+            listener_of(|other| other.address.takes(address, other.only6))
         }
         Address::None => None,
     };
@@ -174,7 +191,7 @@ pub fn free_port() -> u16 {
         let port = net.next_port;
         net.next_port = if port == u16::MAX { 49152 } else { port + 1 };
         drop(net);
-        if listener_of(|address| address.port() == Some(port)).is_none() {
+        if listener_of(|other| other.address.port() == Some(port)).is_none() {
             return port;
         }
     }

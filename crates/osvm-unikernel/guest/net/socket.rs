@@ -1,12 +1,12 @@
 //! Stream sockets.
 
-use alloc::rc::Rc;
+use alloc::{rc::Rc, vec::Vec};
 use core::cell::{Cell, RefCell};
 
 use super::{Listener, address::Address, ring::HostConn};
 use crate::{
     errno::{Answer, EAGAIN, EINVAL, EISCONN, ENOTCONN, EPIPE, Errno},
-    fs::{ERR, File, HUP, IN, OUT, RDHUP, S_IFSOCK, Stat, pipe::Stream},
+    fs::{ERR, File, HUP, IN, OUT, Open, RDHUP, S_IFSOCK, Stat, pipe::Stream},
     signal, task,
 };
 
@@ -30,6 +30,8 @@ pub struct Socket {
     pub domain: u32,
     pub state: RefCell<State>,
     pub address: RefCell<Address>,
+    /// IPV6_V6ONLY.
+    pub only6: Cell<bool>,
     shut_read: Cell<bool>,
     shut_write: Cell<bool>,
 }
@@ -80,6 +82,7 @@ impl Socket {
             domain,
             state: RefCell::new(state),
             address: RefCell::new(address),
+            only6: Cell::new(false),
             shut_read: Cell::new(false),
             shut_write: Cell::new(false),
         }
@@ -103,6 +106,28 @@ impl Socket {
         })
     }
 
+    /// Open files travel with the next byte; false: not over this kind of connection.
+    pub fn attach(&self, rights: Vec<Rc<Open>>) -> bool {
+        let State::Connected(Link::Local { write, .. }) = &*self.state.borrow() else { return false };
+        write.attach(rights);
+        true
+    }
+
+    /// Takes them back, as the byte could not be put.
+    pub fn detach(&self) {
+        if let State::Connected(Link::Local { write, .. }) = &*self.state.borrow() {
+            write.detach();
+        }
+    }
+
+    /// Open files that came with the bytes just read.
+    pub fn take_rights(&self) -> Vec<Rc<Open>> {
+        match &*self.state.borrow() {
+            State::Connected(Link::Local { read, .. }) => read.take_rights(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Puts bytes; `quiet` without SIGPIPE.
     pub fn send(&self, bytes: &[u8], quiet: bool) -> Answer {
         let done = if self.shut_write.get() {
@@ -114,7 +139,7 @@ impl Socket {
             })
         };
         if done == Err(EPIPE) && !quiet {
-            let _ = signal::send(Some(task::current()), signal::SIGPIPE);
+            let _ = signal::send(None, task::current(), signal::SIGPIPE);
         }
         done
     }
@@ -177,7 +202,10 @@ impl Socket {
 
 impl File for Socket {
     fn read(&self, out: &mut [u8]) -> Answer {
-        self.receive(out, false)
+        let got = self.receive(out, false);
+        // Nobody asked for them.
+        drop(self.take_rights());
+        got
     }
     fn write(&self, bytes: &[u8]) -> Answer {
         self.send(bytes, false)

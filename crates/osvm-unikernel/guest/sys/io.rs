@@ -20,6 +20,7 @@ const FIONBIO: u64 = 0x5421;
 const FIOCLEX: u64 = 0x5451;
 const FIONCLEX: u64 = 0x5450;
 const FIONREAD: u64 = 0x541b;
+const FIOASYNC: u64 = 0x5452;
 
 pub fn call(number: u64, a: [u64; 6]) -> Answer {
     let fd = a[0];
@@ -104,8 +105,11 @@ pub fn call(number: u64, a: [u64; 6]) -> Answer {
         40 => send_file(a[0], a[1], a[2], a[3]),
         326 => copy_range(a[0], a[1], a[2], a[3], a[4]),
         72 => control(fd, a[1], a[2]),
-        // flock, fsync, fdatasync, syncfs, sync_file_range, fadvise: one process, and no disk behind its files.
-        73 | 74 | 75 | 306 | 277 | 221 => table::get(fd).map(|_| 0),
+        73 => table::get(fd)?.file.lock(a[1]),
+        // fsync, fdatasync, syncfs, sync_file_range
+        74 | 75 | 306 | 277 => table::get(fd)?.file.sync(),
+        // fadvise
+        221 => table::get(fd).map(|_| 0),
         76 => fs::tree::find(&fs::tree::cwd(), &user::string(a[0])?, true).and_then(|node| match &node.kind {
             fs::Kind::File(content) => content.truncate(a[1]),
             _ => Err(EINVAL),
@@ -206,6 +210,8 @@ fn ioctl(fd: u64, request: u64, argument: u64) -> Answer {
             open.flags.set(open.flags.get() & !O_NONBLOCK | if on { O_NONBLOCK } else { 0 });
             Ok(0)
         }
+        // Said before SIGIO is wanted, which is never sent: who waits by `poll` as well does not miss it.
+        FIOASYNC => Ok(0),
         FIOCLEX | FIONCLEX => table::close_on_exec(fd, Some(request == FIOCLEX)).map(|_| 0),
         _ => open.file.ioctl(request, argument),
     }

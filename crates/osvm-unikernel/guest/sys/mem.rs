@@ -1,9 +1,11 @@
 //! Memory: mmap and its family.
 
+use alloc::rc::Rc;
+
 use crate::{
     abi::PAGE,
     errno::{Answer, EBADF, EEXIST, EINVAL, ENODEV, ENOMEM, ENOSYS},
-    fs::{S_IFCHR, S_IFMT, table},
+    fs::{Content, S_IFCHR, S_IFMT, table},
     mm::{self, Backing, MM, round_up},
     user,
 };
@@ -83,11 +85,17 @@ fn map(at: u64, len: u64, protection: u64, flags: u64, fd: u64, offset: u64) -> 
         return Err(EINVAL);
     }
     let len = round_up(len);
-    let backing = if flags & MAP_ANONYMOUS != 0 {
+    let backing = if flags & MAP_ANONYMOUS != 0 && flags & 3 == MAP_SHARED {
+        // Children have the same memory, so it is a file's that has no name.
+        let file = Rc::new(Content::new());
+        file.truncate(len)?;
+        Backing::File { file, offset: 0, shared: true }
+    } else if flags & MAP_ANONYMOUS != 0 {
         Backing::Anonymous
     } else {
         let open = table::get(fd)?;
         match open.file.content() {
+            Some(file) if flags & 3 == MAP_SHARED && protection & 2 != 0 && !file.can_be_shared() => return Err(ENODEV),
             Some(file) => Backing::File { file, offset, shared: flags & 3 == MAP_SHARED },
             // /dev/zero
             None if open.file.stat().mode & S_IFMT == S_IFCHR

@@ -2,7 +2,7 @@
 
 use alloc::{rc::Rc, vec::Vec};
 
-use super::{blocking, io::vector};
+use super::{blocking, io::vector, rights};
 use crate::{
     errno::{Answer, EAFNOSUPPORT, EAGAIN, EINVAL, ENOSYS, ENOTSOCK, EOPNOTSUPP, EPROTONOSUPPORT, Errno},
     fs::{Kind, Node, O_CLOEXEC, O_NONBLOCK, Open, table, tree},
@@ -20,6 +20,8 @@ const MSG_PEEK: u64 = 2;
 const MSG_DONTWAIT: u64 = 0x40;
 const MSG_WAITALL: u64 = 0x100;
 const MSG_NOSIGNAL: u64 = 0x4000;
+/// Level and name.
+const V6ONLY: (u64, u64) = (41, 26);
 
 pub fn call(number: u64, a: [u64; 6]) -> Answer {
     match number {
@@ -68,6 +70,7 @@ fn on_socket(number: u64, open: &Rc<Open>, socket: &Socket, a: [u64; 6]) -> Answ
         45 => {
             let out = user::bytes_mut(a[1], a[2])?;
             let got = receive(open, socket, &mut [out], a[3])?;
+            drop(socket.take_rights());
             if a[4] != 0 {
                 user::write(a[5], 0u32)?;
             }
@@ -103,7 +106,7 @@ fn on_socket(number: u64, open: &Rc<Open>, socket: &Socket, a: [u64; 6]) -> Answ
                 }
                 address = Address::any().with_port(free_port());
             }
-            let listener = Listener::open(address.clone())?;
+            let listener = Listener::open(address.clone(), socket.only6.get())?;
             *socket.address.borrow_mut() = address;
             *socket.state.borrow_mut() = State::Listening(listener);
             Ok(0)
@@ -117,7 +120,11 @@ fn on_socket(number: u64, open: &Rc<Open>, socket: &Socket, a: [u64; 6]) -> Answ
             socket.peer()?.write(a[1], a[2], socket.domain)?;
             Ok(0)
         }
-        // Options change nothing here: there is no wire.
+        54 if (a[1], a[2]) == V6ONLY => {
+            socket.only6.set(user::read::<u32>(a[3])? != 0);
+            Ok(0)
+        }
+        // Other options change nothing here: there is no wire.
         54 => Ok(0),
         55 => option(socket, a[1], a[2], a[3], a[4]),
         _ => Err(ENOSYS),
@@ -225,7 +232,28 @@ fn send_message(open: &Rc<Open>, socket: &Socket, at: u64, flags: u64) -> Answer
     for (at, len) in parts {
         slices.push(user::bytes(at, len)?);
     }
-    send(open, socket, &slices, flags)
+    let files = rights::read(header[4], header[5])?;
+    if files.is_empty() || socket.domain != AF_UNIX {
+        return send(open, socket, &slices, flags);
+    }
+    // They go with the first byte, so there must be one, and nobody may put others between.
+    let Some(first) = slices.iter().position(|part| !part.is_empty()) else { return Err(EINVAL) };
+    let quiet = flags & MSG_NOSIGNAL != 0;
+    let waits = flags & MSG_DONTWAIT == 0 && !open.nonblocking();
+    let act = || {
+        let attached = socket.attach(files.clone());
+        let put = socket.send(slices[first], quiet);
+        if put.is_err() && attached {
+            socket.detach();
+        }
+        put
+    };
+    let put = if waits { blocking(open, u64::MAX, act) } else { act() }?;
+    slices[first] = &slices[first][put as usize..];
+    if slices.iter().all(|part| part.is_empty()) || !waits {
+        return Ok(put);
+    }
+    send(open, socket, &slices[first..], flags).map(|more| put + more)
 }
 
 fn receive_message(open: &Rc<Open>, socket: &Socket, at: u64, flags: u64) -> Answer {
@@ -236,8 +264,9 @@ fn receive_message(open: &Rc<Open>, socket: &Socket, at: u64, flags: u64) -> Ans
     }
     let got = receive(open, socket, &mut slices, flags)?;
     user::write(at + 8, 0u32)?;
-    user::write(at + 40, 0u64)?;
-    user::write(at + 48, 0u32)?;
+    let (control, told) = rights::write(socket, header[4], header[5], flags)?;
+    user::write(at + 40, control)?;
+    user::write(at + 48, told)?;
     Ok(got)
 }
 
@@ -249,6 +278,7 @@ fn option(socket: &Socket, level: u64, name: u64, at: u64, len_at: u64) -> Answe
         (SOL_SOCKET, 4) => 0,
         (SOL_SOCKET, 7 | 8) => crate::abi::RING,
         (SOL_SOCKET, 30) => matches!(*socket.state.borrow(), State::Listening(_)).into(),
+        V6ONLY => socket.only6.get().into(),
         (SOL_SOCKET, 39) => socket.domain,
         (SOL_SOCKET, 17) => {
             // PEERCRED: the one process.

@@ -3,12 +3,12 @@
 use alloc::{format, rc::Rc, vec::Vec};
 
 use crate::{
-    errno::{Answer, EACCES, EEXIST, EINVAL, EISDIR, ENOENT, ENOSYS, ENOTDIR, EPERM, ERANGE, Errno},
+    errno::{Answer, EACCES, EEXIST, EINVAL, EISDIR, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM, ERANGE, Errno},
     fs::{
         self, Content, Kind, Node, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_TMPFILE, Stat, file, table,
         tree::{self, CWD},
     },
-    phys, time, user,
+    phys, process, time, user,
 };
 
 const AT_FDCWD: u64 = -100i64 as u64;
@@ -17,8 +17,10 @@ const AT_REMOVEDIR: u64 = 0x200;
 const AT_SYMLINK_FOLLOW: u64 = 0x400;
 const AT_EMPTY_PATH: u64 = 0x1000;
 
+/// Paths are relative to the working directory.
+pub const HERE: u64 = AT_FDCWD;
+
 pub fn call(number: u64, a: [u64; 6]) -> Answer {
-    const HERE: u64 = AT_FDCWD;
     match number {
         2 => open(HERE, a[0], a[1] as u32, a[2] as u32),
         85 => open(HERE, a[0], O_CREAT | 0o1001, a[1] as u32),
@@ -63,7 +65,7 @@ pub fn call(number: u64, a: [u64; 6]) -> Answer {
         92 | 94 => find(HERE, a[0], if number == 94 { AT_SYMLINK_NOFOLLOW } else { 0 }).map(|_| 0),
         93 => table::get(a[0]).map(|_| 0),
         260 => find(a[0], a[1], a[4]).map(|_| 0),
-        95 => Ok(0o22),
+        95 => Ok(process::current().umask.replace(a[0] as u32 & 0o777).into()),
         132 => times(find(HERE, a[0], 0)?, 0),
         235 => times(find(HERE, a[0], 0)?, 0),
         261 => times(find(a[0], a[1], 0)?, 0),
@@ -82,6 +84,8 @@ pub fn call(number: u64, a: [u64; 6]) -> Answer {
         161 => Err(EPERM),
         // sync
         162 => Ok(0),
+        // No file has extended attributes.
+        188..=199 => Err(EOPNOTSUPP),
         217 => table::get(a[0])?.file.entries(user::bytes_mut(a[1], a[2])?),
         _ => Err(ENOSYS),
     }
@@ -98,8 +102,9 @@ fn base_of(fd: u64, path: &[u8]) -> Result<Rc<Node>, Errno> {
 
 /// The descriptor that a path under /proc/self/fd or /dev/fd names.
 fn descriptor(path: &[u8]) -> Option<u64> {
+    let own = format!("/proc/{}/fd/", process::current().pid);
     let rest =
-        [&b"/proc/self/fd/"[..], b"/dev/fd/", b"/proc/1/fd/"].iter().find_map(|prefix| path.strip_prefix(*prefix));
+        [&b"/proc/self/fd/"[..], b"/dev/fd/", own.as_bytes()].iter().find_map(|prefix| path.strip_prefix(*prefix));
     match (path, rest) {
         (b"/dev/stdin", _) => Some(0),
         (b"/dev/stdout", _) => Some(1),
@@ -110,7 +115,7 @@ fn descriptor(path: &[u8]) -> Option<u64> {
 }
 
 /// The node that a call names by directory, path and flags.
-fn find(fd: u64, at: u64, flags: u64) -> Result<Rc<Node>, Errno> {
+pub fn find(fd: u64, at: u64, flags: u64) -> Result<Rc<Node>, Errno> {
     let path = user::string(at)?;
     if path.is_empty() && flags & AT_EMPTY_PATH != 0 {
         return base(fd);
@@ -131,8 +136,12 @@ fn open(fd: u64, at: u64, flags: u32, mode: u32) -> Answer {
     }
     let from = base_of(fd, &path)?;
     if flags & O_TMPFILE == O_TMPFILE {
-        tree::find(&from, &path, true)?.entries()?;
-        let node = Node::new(Kind::File(Rc::new(Content::new())), mode & !0o22);
+        let dir = tree::find(&from, &path, true)?;
+        dir.entries()?;
+        if dir.spot.borrow().is_some() {
+            return Err(EOPNOTSUPP);
+        }
+        let node = Node::new(Kind::File(Rc::new(Content::new())), mode & !umask());
         node.links.set(0);
         return table::add(file::open(&node, flags & !O_DIRECTORY)?, close);
     }
@@ -144,15 +153,20 @@ fn open(fd: u64, at: u64, flags: u32, mode: u32) -> Answer {
         None if flags & O_CREAT == 0 => return Err(ENOENT),
         None if path.ends_with(b"/") => return Err(EISDIR),
         None => {
-            let node = Node::new(Kind::File(Rc::new(Content::new())), mode & !0o22);
+            let node = Node::new(Kind::File(Rc::new(Content::new())), mode & !umask());
             found.dir.insert(&found.name, Rc::clone(&node))?;
             node
         }
     };
-    if flags & O_DIRECTORY != 0 {
-        node.entries()?;
+    if flags & O_DIRECTORY != 0 && !node.is_dir() {
+        return Err(ENOTDIR);
     }
     table::add(file::open(&node, flags)?, close)
+}
+
+/// Rights that the process takes from new files.
+fn umask() -> u32 {
+    process::current().umask.get()
 }
 
 fn put_stat(at: u64, stat: Stat) -> Answer {
@@ -167,7 +181,9 @@ fn look(fd: u64, at: u64, flags: u64) -> Result<Stat, Errno> {
         return Ok(table::get(fd)?.file.stat());
     }
     if let Some(fd) = descriptor(&path) {
-        return Ok(table::get(fd)?.file.stat());
+        let stat = table::get(fd)?.file.stat();
+        let link = Stat::of(fs::S_IFLNK | 0o700, stat.ino);
+        return Ok(if flags & AT_SYMLINK_NOFOLLOW != 0 { link } else { stat });
     }
     Ok(find(fd, at, flags)?.stat())
 }
@@ -234,12 +250,12 @@ fn create(fd: u64, at: u64, node: Rc<Node>) -> Answer {
 }
 
 fn make_dir(fd: u64, at: u64, mode: u64) -> Answer {
-    create(fd, at, Node::dir(mode as u32 & !0o22))
+    create(fd, at, Node::dir(mode as u32 & !umask()))
 }
 
 fn make_node(fd: u64, at: u64, mode: u32) -> Answer {
     match mode & fs::S_IFMT {
-        0 | fs::S_IFREG => create(fd, at, Node::new(Kind::File(Rc::new(Content::new())), mode & !0o22)),
+        0 | fs::S_IFREG => create(fd, at, Node::new(Kind::File(Rc::new(Content::new())), mode & !umask())),
         _ => Err(EPERM),
     }
 }
@@ -274,6 +290,7 @@ fn read_link(fd: u64, at: u64, to: u64, len: u64) -> Answer {
         }
         None => match &tree::find(&base_of(fd, &path)?, &path, false)?.kind {
             Kind::Link(target) => target.clone(),
+            Kind::MadeLink(make) => make(),
             _ => return Err(EINVAL),
         },
     };
@@ -283,6 +300,10 @@ fn read_link(fd: u64, at: u64, to: u64, len: u64) -> Answer {
 }
 
 fn change_mode(node: Rc<Node>, mode: u64) -> Answer {
+    if node.spot.borrow().is_some() && (node.mode.get() ^ mode as u32) & 0o7777 != 0 {
+        // The host's files keep the rights that they were made with.
+        return Err(EPERM);
+    }
     node.mode.set(node.mode.get() & fs::S_IFMT | mode as u32 & 0o7777);
     Ok(0)
 }

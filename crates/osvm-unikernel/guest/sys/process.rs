@@ -1,23 +1,29 @@
 //! What a program asks about itself and its machine.
 
 use crate::{
-    errno::{Answer, ECHILD, EINVAL, ENOSYS, ENOTTY, EPERM},
+    alarm,
+    errno::{Answer, EINVAL, ENOSYS, ENOTTY, EPERM},
     fs::table,
-    phys, random, regs, signal,
-    task::{self, PID, Wait},
+    group, phys, process, random, regs, signal,
+    task::{self, Wait},
     time::{self, SECOND},
-    user,
+    user, wait,
 };
 
 const UNLIMITED: u64 = u64::MAX;
 
 pub fn call(number: u64, a: [u64; 6]) -> Answer {
     match number {
-        39 | 111 | 121 | 124 | 112 => Ok(PID.into()),
-        110 => Ok(0),
+        39 => Ok(process::current().pid.into()),
+        109 => group::set_group(a[0], a[1]),
+        110 => Ok(process::current().parent.get().into()),
+        111 => group::group_of(0, false),
+        112 => group::new_session(),
+        121 => group::group_of(a[0], false),
+        124 => group::group_of(a[0], true),
         // User and group are 0, and stay so.
         102 | 104 | 107 | 108 | 115 => Ok(0),
-        105 | 106 | 113 | 114 | 116 | 117 | 119 | 122 | 123 | 109 => Ok(0),
+        105 | 106 | 113 | 114 | 116 | 117 | 119 | 122 | 123 => Ok(0),
         118 | 120 => {
             for at in &a[..3] {
                 user::write(*at, 0u32)?;
@@ -30,9 +36,11 @@ pub fn call(number: u64, a: [u64; 6]) -> Answer {
             }
             Err(crate::errno::EINTR)
         }
-        // alarm and interval timers by signal.
-        36 | 37 | 38 => Err(ENOSYS),
-        61 | 247 => Err(ECHILD),
+        36 => alarm::get_timer(a[0], a[1]),
+        37 => alarm::alarm(a[0]),
+        38 => alarm::set_timer(a[0], a[1], a[2]),
+        61 => wait::wait4(a[0] as i32, a[1], a[2], a[3]),
+        247 => wait::waitid(a[0], a[1], a[2], a[3], a[4]),
         62 => signal::kill(a[0] as i32, a[1] as u32),
         63 => uname(a[0]),
         96 => {
@@ -79,7 +87,7 @@ pub fn call(number: u64, a: [u64; 6]) -> Answer {
             info[0] = time::monotonic() / SECOND;
             (info[4], info[5]) = (most, most - used.min(most));
             // Processes, and the size of a unit of memory.
-            (info[10], info[13]) = (1, 1);
+            (info[10], info[13]) = (process::count() as u64, 1);
             user::write(a[0], info)?;
             Ok(0)
         }

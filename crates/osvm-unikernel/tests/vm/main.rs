@@ -3,12 +3,19 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod image;
 mod support;
 
 mod in_a_vm {
     mod dynamic;
     mod faults;
+    mod folders;
     mod hostile;
+    mod memory;
+    mod processes;
     mod programs;
     mod server;
+    mod shells;
+    mod snapshot;
+    mod tools;
 }

@@ -19,6 +19,15 @@ pub(crate) struct Program {
     pub(crate) path: PathBuf,
 }
 
+impl Program {
+    /// A place for a program that something else builds.
+    pub(crate) fn empty(name: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        Self { _dir: dir, path }
+    }
+}
+
 fn built(command: &mut Command) {
     let output = command.output().expect("the compiler starts");
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -129,6 +138,22 @@ pub(crate) fn run(program: &Program) -> Ran {
     run_with(&program.path, &[], &[])
 }
 
+/// A connection to a port of a VM's program, if somebody listens there.
+pub(crate) fn connect(socket: &Path, port: u32) -> Option<UnixStream> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.write_all(format!("CONNECT {port}\n").as_bytes()).ok()?;
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while stream.read(&mut byte).unwrap_or(0) == 1 {
+        if byte[0] == b'\n' {
+            return line.starts_with(b"OK ").then_some(stream);
+        }
+        line.push(byte[0]);
+    }
+    None
+}
+
 /// A VM that runs beside the test; it ends with this.
 pub(crate) struct Running {
     pub(crate) child: Child,
@@ -152,18 +177,7 @@ impl Running {
 
     /// A connection to a port of the guest, if somebody listens there.
     pub(crate) fn connect(&self, port: u32) -> Option<UnixStream> {
-        let mut stream = UnixStream::connect(&self.socket).unwrap();
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
-        stream.write_all(format!("CONNECT {port}\n").as_bytes()).unwrap();
-        let mut line = Vec::new();
-        let mut byte = [0];
-        while stream.read(&mut byte).unwrap_or(0) == 1 {
-            if byte[0] == b'\n' {
-                return line.starts_with(b"OK ").then_some(stream);
-            }
-            line.push(byte[0]);
-        }
-        None
+        connect(&self.socket, port)
     }
 
     /// Sends a signal to the monitor.

@@ -41,7 +41,71 @@ struct Report {
     findings: Vec<Finding>,
 }
 
-pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
+/// What to look at.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    /// Print what stands between a program and this host at each level: hypercalls, system calls, lines of code
+    #[arg(long)]
+    surface: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct SurfaceReport {
+    schema: &'static str,
+    levels: Vec<osvm_runtime::Surface>,
+}
+
+fn surface(context: &Context) -> Result<(), Failure> {
+    let levels = osvm_runtime::surface();
+    let printer = &context.printer;
+    if printer.is_json() {
+        return printer.json(&SurfaceReport { schema: SCHEMA, levels });
+    }
+    printer.line("LEVEL       HYPERCALLS  SYSTEM CALLS  TRUSTED LINES")?;
+    for level in &levels {
+        let calls = level.system_calls.as_ref().map_or("all".to_owned(), |calls| calls.len().to_string());
+        let lines = if level.trusted_lines == 0 { "-".to_owned() } else { format!("{} at most", level.trusted_lines) };
+        let name = level.level.to_string();
+        printer.line(&format!("{name:<12}{:<12}{calls:<14}{lines}", level.hypercalls.len()))?;
+    }
+    for level in &levels {
+        let calls = level.system_calls.as_deref().unwrap_or_default();
+        for (what, names) in [("hypercalls", &level.hypercalls[..]), ("system calls", calls)] {
+            if !names.is_empty() {
+                printer.line(&format!("\n{what} at level {}:", level.level))?;
+                for line in wrapped(names) {
+                    printer.line(&format!("  {line}"))?;
+                }
+            }
+        }
+    }
+    printer.line(
+        "\nThe program's at level process, the monitor's at level unikernel. The kernel's own code is not counted.",
+    )
+}
+
+/// Lines of names that fit on a terminal.
+fn wrapped(names: &[String]) -> Vec<String> {
+    const WIDTH: usize = 96;
+    let mut lines = vec![String::new()];
+    for name in names {
+        if lines.last().is_some_and(|line| line.len() + name.len() + 2 > WIDTH) {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push_str(", ");
+            }
+            line.push_str(name);
+        }
+    }
+    lines
+}
+
+pub(crate) async fn run(context: &Context, args: &DoctorArgs) -> Result<(), Failure> {
+    if args.surface {
+        return surface(context);
+    }
     let client = Client::new(&context.state_dir);
     let daemon = client.daemon().await;
     let runs = daemon.is_ok();
@@ -101,9 +165,21 @@ fn kernel() -> Finding {
     )
 }
 
+/// Which KVM it is, by the module that is behind it.
+fn kvm_kind() -> &'static str {
+    let has = |module: &str| Path::new("/sys/module").join(module).exists();
+    if has("kvm_pvm") {
+        "paravirtual (pvm): works, more slowly than the hardware's"
+    } else if has("kvm_intel") || has("kvm_amd") {
+        "the hardware's"
+    } else {
+        "of an unknown kind"
+    }
+}
+
 fn kvm() -> Finding {
     match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-        Ok(_) => finding("/dev/kvm", Verdict::Yes, "can be opened"),
+        Ok(_) => finding("/dev/kvm", Verdict::Yes, format!("can be opened; {}", kvm_kind())),
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             finding("/dev/kvm", Verdict::No, error.to_string()).help("add your user to the group kvm")
         }

@@ -1,52 +1,11 @@
 //! Dynamic programs, with their libraries in an image.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
+use std::{fs, path::Path};
+
+use crate::{
+    image::{in_image, python, root_of},
+    support::{c, run_with, static_c},
 };
-
-use tempfile::TempDir;
-
-use crate::support::{Ran, c, run_with, static_c};
-
-/// Copies a file of the system to the same place under `root`, following links.
-fn bring(root: &Path, file: &Path) {
-    let target = root.join(file.strip_prefix("/").unwrap());
-    fs::create_dir_all(target.parent().unwrap()).unwrap();
-    fs::copy(file, &target).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-}
-
-/// The libraries that a program names, and its loader.
-fn libraries(program: &Path) -> Vec<PathBuf> {
-    let output = Command::new("ldd").arg(program).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
-}
-
-/// A root folder with a program at `/bin`, and what it links to.
-fn root_of(program: &Path, name: &str) -> TempDir {
-    let root = tempfile::tempdir().unwrap();
-    fs::create_dir(root.path().join("bin")).unwrap();
-    fs::copy(program, root.path().join("bin").join(name)).unwrap();
-    libraries(program).iter().for_each(|library| bring(root.path(), library));
-    root
-}
-
-fn in_image(root: &TempDir, program: &str, args: &[&str]) -> Ran {
-    let image = root.path().with_extension("image");
-    let packed =
-        Command::new(env!("CARGO_BIN_EXE_osvm-unikernel")).arg("pack").arg(root.path()).arg(&image).output().unwrap();
-    assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
-    let (folder, file) = (root.path().to_str().unwrap(), image.to_str().unwrap());
-    let ran = run_with(
-        Path::new(program),
-        &["--rootfs", folder, "--image", file, "--memory", "512M", "--env", "LC_ALL=C.UTF-8"],
-        args,
-    );
-    fs::remove_file(&image).unwrap();
-    ran
-}
 
 #[test]
 fn a_dynamic_program_is_loaded_by_the_loader_of_its_image_and_reads_its_files() {
@@ -103,34 +62,6 @@ fn a_dynamic_program_without_its_loader_is_refused_in_words() {
     let ran = run_with(&program.path, &[], &[]);
     assert_eq!(ran.code, Some(126));
     assert!(ran.err.contains("ld-linux-x86-64.so.2 is not in the image"), "{}", ran.err);
-}
-
-/// The system's Python with its standard library.
-fn python() -> (TempDir, String) {
-    let output = Command::new("/usr/bin/python3")
-        .args(["-I", "-c", "import os, sys; print(os.path.realpath(sys.executable), os.path.dirname(os.__file__))"])
-        .output()
-        .expect("/usr/bin/python3");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let (executable, library) = text.trim().split_once(' ').unwrap();
-    let root = root_of(Path::new(executable), "python3");
-    let mut found = vec![PathBuf::from(library)];
-    while let Some(dir) = found.pop() {
-        for entry in fs::read_dir(&dir).unwrap().map(Result::unwrap) {
-            let (path, name) = (entry.path(), entry.file_name());
-            if entry.file_type().unwrap().is_dir() {
-                if !["test", "__pycache__", "dist-packages", "idlelib", "tkinter"].iter().any(|skip| name == *skip) {
-                    found.push(path);
-                }
-            } else if path.is_file() {
-                bring(root.path(), &path);
-                if path.extension().is_some_and(|extension| extension == "so") {
-                    libraries(&path).iter().for_each(|library| bring(root.path(), library));
-                }
-            }
-        }
-    }
-    (root, "/bin/python3".to_owned())
 }
 
 #[test]

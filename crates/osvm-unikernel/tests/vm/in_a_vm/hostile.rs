@@ -2,7 +2,11 @@
 //!
 //! The program holds the library OS's rights, as nothing inside the VM is a border: it stores to the hypercall page itself.
 
-use std::io::{Read, Write};
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::fs::symlink,
+};
 
 use crate::support::{Running, run_with, static_c};
 
@@ -47,6 +51,7 @@ const HOSTILE: &str = r#"
             /* A call in the middle of our own: what the library OS had there is gone, and that is ours to bear. */
             for (int n = 0; n < 4; n++) control[n] = odd();
             uint32_t call = 2 + number() % 7;
+            if (kind == 4) call = 9;
             if (kind == 1 && i == count - 1) call = number();
             if (call == 4) { control[0] = 0; }
             if (call == 2) control[2] %= 3000;
@@ -56,6 +61,17 @@ const HOSTILE: &str = r#"
                 conns[number() % (256 * 16)] = odd();
                 call = number() % 2 ? 8 : 4;
                 control[0] = 0;
+            }
+            if (kind == 4) {
+                /* Free memory, and names that would lead out; now and then an address or a length that is none. */
+                static const char *names[] = {"..", ".", "up", "up/secret", "link", "/etc/passwd", "a", "b", "a\0b", "b\0../x", "", "dir"};
+                const char *name = names[number() % 12];
+                uint64_t at = (15 << 19) + number() % 4096 * 8;
+                memcpy((char *)0x610000000000 + at, name, 8);
+                control[0] = (1 + number() % 14) | (number() % 12) << 32;
+                control[1] = number() % 3 ? number() % 16 | (number() % 2 ? 0777ull << 32 : 0) : odd();
+                control[2] = number() % 5000 ? at : odd() | 1ull << 40;
+                control[3] = number() % 2 ? strlen(name) : number() % 16384;
             }
             if (call == 6 && control[0] < (8 << 20)) control[0] += 1ull << 40;
             if (call == 2) { control[0] = 1; if (control[1] < (8 << 20)) control[1] += 1ull << 40; }
@@ -95,4 +111,26 @@ fn rings_full_of_garbage_end_the_vm_with_a_reason_or_harm_only_it() {
             let _ = stream.read_to_end(&mut Vec::new());
         }
     }
+}
+
+#[test]
+fn requests_about_folders_full_of_garbage_are_refused_or_end_the_vm_and_never_leave_the_folder() {
+    let program = static_c(HOSTILE);
+    let outer = tempfile::tempdir().unwrap();
+    let folder = outer.path().join("shared");
+    fs::create_dir_all(folder.join("dir")).unwrap();
+    fs::write(outer.path().join("secret"), "untouched").unwrap();
+    symlink("..", folder.join("up")).unwrap();
+    symlink("../secret", folder.join("link")).unwrap();
+    let option = format!("{}:/data", folder.display());
+    for seed in 1..=20 {
+        let options = ["--memory", "64M", "--folder", &option];
+        let ran = run_with(&program.path, &options, &[&seed.to_string(), "4", "3000"]);
+        let reasoned = ran.code == Some(125) && ran.err.contains("the guest broke the interface");
+        assert!(reasoned || ran.code == Some(33), "seed {seed}: {:?} {}", ran.code, ran.err);
+        assert_eq!(fs::read(outer.path().join("secret")).unwrap(), b"untouched");
+        assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 2, "seed {seed}");
+    }
+    // It did get through to the folder itself.
+    assert!(fs::read_dir(&folder).unwrap().any(|entry| entry.unwrap().file_name() == "a"));
 }

@@ -103,3 +103,30 @@ fn the_end_of_either_direction_reaches_the_other_side() {
     drop(vm.connect(9000).unwrap());
     assert_eq!(vm.wait(), Some(0));
 }
+
+#[test]
+fn what_a_program_sent_before_it_ended_reaches_its_peer() {
+    let program = static_c(
+        r#"#include <netinet/in.h>
+           #include <stdio.h>
+           #include <string.h>
+           #include <sys/socket.h>
+           #include <unistd.h>
+           int main() {
+               struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(9000)};
+               int l = socket(AF_INET, SOCK_STREAM, 0);
+               if (bind(l, (void *)&a, sizeof a) || listen(l, 8)) return 1;
+               puts("ready");
+               fflush(stdout);
+               int s = accept(l, 0, 0);
+               static char b[1000];
+               memset(b, 7, sizeof b);
+               for (int n = 0; n < 300; n++) write(s, b, sizeof b);
+               return 3;
+           }"#,
+    );
+    let mut vm = Running::start(&program.path, &[], &[]);
+    let mut got = Vec::new();
+    vm.connect(9000).unwrap().read_to_end(&mut got).unwrap();
+    assert_eq!((got.len(), vm.wait()), (300_000, Some(3)));
+}
