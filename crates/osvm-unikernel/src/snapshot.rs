@@ -9,7 +9,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::{
         ffi::{OsStrExt, OsStringExt},
-        fs::{FileExt, MetadataExt},
+        fs::{FileExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
 };
@@ -208,7 +208,8 @@ impl Head {
     }
 
     fn write_as(&self, path: &Path, ram: &Region) -> io::Result<()> {
-        let mut file = File::create(path)?;
+        // What the program knows is in it, so it is its owner's alone.
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
         let head = self.encode();
         for word in [MAGIC, head.len() as u64, sum(&head)] {
             file.write_all(&word.to_le_bytes())?;

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read, Write},
-    os::unix::net::UnixStream,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant, SystemTime},
@@ -164,6 +164,7 @@ fn unix_ms() -> u64 {
 #[test]
 fn clones_go_on_from_the_snapshot_each_with_random_bytes_of_its_own_and_the_right_time() {
     let made = made();
+    assert_eq!(fs::metadata(made.file()).unwrap().permissions().mode() & 0o777, 0o600, "its owner's alone");
     std::thread::sleep(Duration::from_millis(300));
     let (first, second) = (made.clone("one"), made.clone("two"));
     let (before, a, b) = (unix_ms(), first.ask(), second.ask());
