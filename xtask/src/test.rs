@@ -3,7 +3,7 @@
 use std::{net::ToSocketAddrs, ops::AddAssign};
 
 use crate::{
-    apt, bench, clients, conformance, microvm, osvm, sarif,
+    apt, bench, clients, conformance, fuzz, microvm, osvm, sarif,
     sh::{self, Result},
 };
 
@@ -59,6 +59,7 @@ pub(crate) fn run() -> Result<Counts> {
         ("rust doc tests", doc),
         ("client suites", clients::run),
         ("MCP conformance", conformance::run),
+        ("fuzzing", fuzz::short),
         ("short benches", benches),
     ] {
         let (result, took) = sh::timed(suite);
