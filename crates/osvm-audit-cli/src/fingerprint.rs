@@ -2,8 +2,9 @@
 //!
 //! Lines may move and blanks may change without another name. Code that changes makes a new finding.
 
-use std::{collections::HashMap, fmt::Write as _};
+use std::collections::HashMap;
 
+use osvm_model::hex;
 use sha2::{Digest, Sha256};
 
 use crate::{audit::Item, sources::Sources};
@@ -39,12 +40,4 @@ pub(crate) fn set<'a>(items: impl Iterator<Item = &'a mut Item>, sources: &Sourc
         *equal += 1;
         item.fingerprint = hex(&Sha256::digest(&text)[..BYTES]);
     }
-}
-
-/// Bytes as text.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

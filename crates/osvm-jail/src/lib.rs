@@ -55,6 +55,7 @@ mod root;
 pub mod seccomp;
 mod spec;
 mod sys;
+mod vmm;
 
 pub use cgroup::{Groups, Used};
 pub use closure::closure;
@@ -72,3 +73,4 @@ pub use spec::{
     BadSpec, DEFAULT_MEMORY, DEFAULT_OPEN_FILES, DEFAULT_PIDS, DEFAULT_TMP, HostPort, Inbound, Limits, Mount, Network,
     Spec,
 };
+pub use vmm::{VMM_MEMORY, vmm};

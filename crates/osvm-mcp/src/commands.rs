@@ -29,15 +29,9 @@ pub(crate) struct Failure {
     pub(crate) exit: u8,
 }
 
-impl<E: Error> From<E> for Failure {
+impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        let mut line = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            line.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-        Self { line, exit: 1 }
+        Self { line: launch::words(&error), exit: 1 }
     }
 }
 

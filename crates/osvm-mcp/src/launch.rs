@@ -175,7 +175,7 @@ fn read_exactly(bytes: &mut [u8]) -> io::Result<()> {
 }
 
 /// An error and its causes in one line.
-pub(crate) fn words(error: &dyn std::error::Error) -> String {
+pub fn words(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

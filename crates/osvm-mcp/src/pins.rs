@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use osvm_model::hex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -131,11 +132,7 @@ pub fn hash(tool: &Value) -> String {
 
 /// SHA-256, hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
-    let mut hex = String::new();
-    for byte in Sha256::digest(bytes) {
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex
+    hex(&Sha256::digest(bytes))
 }
 
 fn canonical(value: &Value, text: &mut String) {

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use osvm_model::hex;
 use serde_json::Value;
 use tokio::task::AbortHandle;
 
@@ -131,7 +132,7 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn random_hex() -> io::Result<String> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&bytes))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use osvm_model::hex;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, io};
@@ -25,8 +26,7 @@ impl<W: Write> Hashing<W> {
 
     /// The writer, the digest in small hexadecimal digits, and how many bytes there were.
     pub(crate) fn finish(self) -> (W, String, u64) {
-        let hex = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        (self.to, hex, self.bytes)
+        (self.to, hex(&self.hash.finalize()), self.bytes)
     }
 }
 

@@ -1,6 +1,15 @@
 //! Figures as people read and write them.
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
+
+/// Bytes as small hexadecimal digits, two each.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a text cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
 
 /// A text that is no size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +87,11 @@ pub fn parse_size(text: &str) -> Result<u64, NoSize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_two_small_digits_each() {
+        assert_eq!(hex(&[0, 0x0a, 0xff]), "000aff");
+    }
 
     #[test]
     fn a_length_of_time_has_a_unit_and_an_end() {

@@ -17,7 +17,7 @@ pub mod route;
 pub mod service;
 
 pub use event::{Event, EventKind};
-pub use figures::{NoDuration, NoSize, number, parse_duration, parse_size};
+pub use figures::{NoDuration, NoSize, hex, number, parse_duration, parse_size};
 pub use id::{Digest, Generation, InvalidName, RevisionNumber, RolloutId, ServiceName};
 pub use level::{IsolationLevel, IsolationRequest, UnknownLevel};
 pub use rollout::{Phase, PhaseReport, RolloutOutcome, RolloutPolicy, RolloutStatus};

@@ -1,20 +1,16 @@
 //! Level `unikernel`: the program in a VM without a kernel, and the VM's monitor, `osvm-unikernel`, in a jail.
 //!
-//! The jail holds the monitor, the program's file, the folders that are to be shown, and nothing else. What the guest may do is the monitor's business; what is left to one
-//! that breaks the monitor is the VMM's list of system calls.
+//! The jail holds the monitor, the program's file, the folders that are to be shown, and nothing else. What the guest may do is the
+//! monitor's business; what is left to one that breaks the monitor is the VMM's list of system calls.
 
 use std::path::PathBuf;
 
-use osvm_jail::{Limits, Mount, Spec, closure, companion};
+use osvm_jail::{Limits, Mount, Spec, companion, vmm};
 
 use crate::{args::Args, report::Failure};
 
-/// Where the monitor lies in the jail.
-const MONITOR: &str = "/osvm/unikernel";
 /// Where the folders lie in it that the program is shown.
 const MOUNTS: &str = "/osvm/mounts";
-/// Memory of the monitor itself, and of the file pages that it maps, bytes.
-const BESIDES: u64 = 64 << 20;
 
 /// The monitor's jail, with the program as its argument.
 pub(crate) fn spec(args: &Args) -> Result<Spec, Failure> {
@@ -33,15 +29,13 @@ pub(crate) fn spec(args: &Args) -> Result<Spec, Failure> {
     }
     let monitor = monitor()?;
     let program = crate::find(&args.command[0], args)?;
-    let mut mounts = closure(&monitor, &[])?;
-    for mount in mounts.iter_mut().filter(|mount| mount.target == monitor) {
-        mount.target = PathBuf::from(MONITOR);
-    }
+    let argv = vec!["osvm-unikernel".to_owned(), "run".to_owned(), "--memory".to_owned(), args.memory.to_string()];
+    let mut spec = vmm(&monitor, argv, args.memory)?;
+    let (argv, mounts) = (&mut spec.argv, &mut spec.mounts);
     // What the monitor's own libraries are, the program does not see: it is alone in its VM.
     if !mounts.iter().any(|mount| mount.target == program) {
         mounts.push(Mount { source: program.clone(), target: program.clone(), writable: false, owned: true });
     }
-    let mut argv = vec!["osvm-unikernel".to_owned(), "run".to_owned(), "--memory".to_owned(), args.memory.to_string()];
     argv.extend(["--cwd".to_owned(), args.cwd.display().to_string()]);
     for (number, mount) in args.mount.iter().enumerate() {
         let (place, folder) = shown(mount, number)?;
@@ -54,21 +48,9 @@ pub(crate) fn spec(args: &Args) -> Result<Spec, Failure> {
     }
     argv.extend(["--".to_owned(), program.display().to_string()]);
     argv.extend_from_slice(&args.command[1..]);
-    Ok(Spec {
-        argv,
-        mounts,
-        read_only: args.mount.iter().all(|mount| !mount.writable),
-        kvm: true,
-        limits: Limits {
-            memory: args.memory.saturating_add(BESIDES),
-            cpus: args.cpus,
-            pids: args.pids,
-            timeout: args.timeout,
-            tmp: 0,
-            ..Limits::default()
-        },
-        ..Spec::new(MONITOR)
-    })
+    spec.read_only = args.mount.iter().all(|mount| !mount.writable);
+    spec.limits = Limits { cpus: args.cpus, pids: args.pids, timeout: args.timeout, ..spec.limits };
+    Ok(spec)
 }
 
 /// Where a mount lies in the monitor's jail, and the monitor's word for it. The guest has folders only.

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use osvm_model::Digest;
+use osvm_model::{Digest, hex};
 use sha2::{Digest as _, Sha256};
 
 /// How much is copied at once.
@@ -165,8 +165,7 @@ fn copy(from: &mut File, source: &Path, target: &Path) -> Result<Digest, Artifac
         to.write_all(&chunk[..read]).map_err(fail("write", target))?;
     }
     to.set_permissions(Permissions::from_mode(0o500)).map_err(fail("write", target))?;
-    let hex = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Digest(hex))
+    Ok(Digest(hex(&hash.finalize())))
 }
 
 #[cfg(test)]

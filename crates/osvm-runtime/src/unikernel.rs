@@ -12,7 +12,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use osvm_jail::{Limits, Mount, Spec, closure, companion};
+use osvm_jail::{Limits, Mount, Spec, VMM_MEMORY, closure, companion, vmm};
 use osvm_model::{
     IsolationLevel, ResourceUse,
     handover::{
@@ -26,14 +26,10 @@ use crate::{
     none,
 };
 
-/// Where the monitor lies in its jail.
-const MONITOR: &str = "/osvm/unikernel";
 /// The program's libraries.
 const IMAGE: &str = "/osvm/image";
 /// Folders that were declared to be read.
 const READ: &str = "/osvm/read";
-/// Memory of the monitor itself, and of the file pages that it maps, bytes.
-const BESIDES: u64 = 64 << 20;
 /// The least memory of a VM, bytes.
 const LEAST: u64 = 16 << 20;
 /// The most memory of a VM, bytes: the monitor refuses more.
@@ -89,10 +85,10 @@ impl Driver for Unikernel {
 /// The monitor's jail, with the program as its argument.
 fn declare(spec: &StartSpec, monitor: &Path) -> Result<Spec, StartError> {
     let sockets = spec.uds.parent().unwrap_or(Path::new("/")).to_owned();
-    let mut mounts = own(monitor)?;
-    mounts.extend([bound(&spec.state, STATE, true), bound(&sockets, RUN, true), bound(&spec.program, PROGRAM, false)]);
+    let mut mounts =
+        Vec::from([bound(&spec.state, STATE, true), bound(&sockets, RUN, true), bound(&spec.program, PROGRAM, false)]);
     let memory = spec.memory.unwrap_or_else(jailed::memory);
-    let memory = memory.saturating_sub(BESIDES).clamp(LEAST, MOST);
+    let memory = memory.saturating_sub(VMM_MEMORY).clamp(LEAST, MOST);
     let socket = Path::new(RUN).join(spec.uds.file_name().unwrap_or_default());
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let mut argv = words(&["osvm-unikernel", "run", "--memory", &memory.to_string()]);
@@ -124,21 +120,15 @@ fn declare(spec: &StartSpec, monitor: &Path) -> Result<Spec, StartError> {
     }
     argv.extend(words(&["--", PROGRAM]));
     argv.extend(spec.args.iter().cloned());
-    Ok(jail(argv, mounts, memory.saturating_add(BESIDES)))
+    jail(monitor, argv, mounts, memory)
 }
 
-fn jail(argv: Vec<String>, mounts: Vec<Mount>, memory: u64) -> Spec {
-    let limits = Limits { memory, pids: PIDS, open_files: OPEN_FILES, tmp: 0, ..Limits::default() };
-    Spec { argv, mounts, kvm: true, limits, ..Spec::new(MONITOR) }
-}
-
-/// The monitor and what it is linked to.
-fn own(monitor: &Path) -> Result<Vec<Mount>, StartError> {
-    let mut mounts = closure(monitor, &[]).map_err(|source| jail_error(monitor, source))?;
-    for mount in mounts.iter_mut().filter(|mount| mount.target == monitor) {
-        mount.target = PathBuf::from(MONITOR);
-    }
-    Ok(mounts)
+/// The monitor's jail, with what it is to see and memory for its guest.
+fn jail(monitor: &Path, argv: Vec<String>, mounts: Vec<Mount>, memory: u64) -> Result<Spec, StartError> {
+    let mut spec = vmm(monitor, argv, memory).map_err(|source| jail_error(monitor, source))?;
+    spec.mounts.extend(mounts);
+    spec.limits = Limits { pids: PIDS, open_files: OPEN_FILES, ..spec.limits };
+    Ok(spec)
 }
 
 /// An image of the libraries that the program is linked to, beside its socket; none if it is static.
@@ -222,10 +212,8 @@ pub(crate) fn check() -> Result<(), Refused> {
     let tested = (|| {
         // A file of our own, never one that somebody put there.
         fs::OpenOptions::new().write(true).create_new(true).open(&program)?.write_all(&TEST)?;
-        let mut mounts = own(&monitor).map_err(io::Error::other)?;
-        mounts.push(bound(&program, PROGRAM, false));
         let argv = ["osvm-unikernel", "run", "--memory", "16M", "--", PROGRAM].map(str::to_owned).to_vec();
-        let spec = jail(argv, mounts, BESIDES + LEAST);
+        let spec = jail(&monitor, argv, vec![bound(&program, PROGRAM, false)], LEAST).map_err(io::Error::other)?;
         let child = Command::new(&jail_program)
             .env_clear()
             .stdin(Stdio::piped())

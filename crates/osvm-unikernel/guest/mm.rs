@@ -289,16 +289,11 @@ impl Mm {
     pub fn own(&mut self, page: u64) -> bool {
         let old = pt::get(page);
         let Some((_, area)) = self.find(page) else { return false };
-        let owned = old & OWNED != 0;
-        if old & PRESENT == 0 || (owned && !phys::is_shared(pt::address(old))) {
+        let alone = old & OWNED != 0 && !phys::is_shared(pt::address(old));
+        if old & PRESENT == 0 || alone {
             return old & PRESENT != 0;
         }
-        let done = copy(page, pt::address(old), area.rights);
-        if done && owned {
-            phys::release(pt::address(old));
-        }
-        pt::flush();
-        done
+        replace(page, old, area.rights)
     }
 
     /// Makes `[va, va + len)` touchable for the library OS; false if the program itself could not.
@@ -502,14 +497,21 @@ fn copy(page: u64, source: u64, rights: u32) -> bool {
 /// A write to an owned page that was shared when it was last looked at: a copy, or the right to write if the others have gone.
 fn unshare(page: u64, rights: u32, old: u64) -> bool {
     let source = pt::address(old);
-    if !phys::is_shared(source) {
-        return pt::set(page, source | entry_bits(rights) | OWNED);
+    if phys::is_shared(source) {
+        replace(page, old, rights)
+    } else {
+        pt::set(page, source | entry_bits(rights) | OWNED)
     }
+}
+
+/// Puts a copy in the place of a page that is mapped.
+fn replace(page: u64, old: u64, rights: u32) -> bool {
+    let source = pt::address(old);
     let done = copy(page, source, rights);
-    if done {
+    if done && old & OWNED != 0 {
         phys::release(source);
-        pt::flush();
     }
+    pt::flush();
     done
 }
 

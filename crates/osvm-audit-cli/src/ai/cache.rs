@@ -2,9 +2,10 @@
 
 use std::{fs, path::PathBuf};
 
+use osvm_model::hex;
 use sha2::{Digest, Sha256};
 
-use crate::{baseline::write_whole, fingerprint::hex, host};
+use crate::{baseline::write_whole, host};
 
 /// Where answers are kept; nowhere if there is no cache folder.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use ed25519_dalek::VerifyingKey;
 use osvm_audit::{Confidence, NotAnalysed, Rule, Severity};
+use osvm_model::hex;
 use osvm_solana::Client;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -17,8 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     audit::{Audit, Item},
     failure::Failure,
-    fingerprint::{self, hex},
-    host,
+    fingerprint, host,
     sources::Sources,
 };
 
