@@ -54,3 +54,25 @@ pub enum Error {
         got: u64,
     },
 }
+
+impl Error {
+    /// The other side said nothing for as long as the connection's time limit.
+    pub fn is_timeout(&self) -> bool {
+        // The kernel's word for that is the one of a socket that does not wait at all.
+        matches!(self, Self::Io(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::net::UnixStream, time::Duration};
+
+    #[test]
+    fn silence_is_told_apart_from_a_connection_that_broke() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        assert!(crate::wire::read_preamble(&mut ours).unwrap_err().is_timeout());
+        drop(theirs);
+        assert!(!crate::wire::read_preamble(&mut ours).unwrap_err().is_timeout());
+    }
+}

@@ -210,8 +210,14 @@ impl Machine {
             Came::Event => {
                 let (mut told, _) = self.parts.ready.accept().map_err(io("accept on", &path))?;
                 told.set_read_timeout(Some(most)).map_err(io("read", &path))?;
-                wire::read_preamble(&mut told)?;
-                Ok(self.parts.began.elapsed())
+                match wire::read_preamble(&mut told) {
+                    Ok(()) => Ok(self.parts.began.elapsed()),
+                    // It has connected, and not got further.
+                    Err(error) if error.is_timeout() => {
+                        Err(Error::NotReady { after: most, console: self.parts.console.tail() })
+                    }
+                    Err(error) => Err(error.into()),
+                }
             }
             Came::End => Err(self.why_it_ended()),
             Came::Timeout => Err(Error::NotReady { after: most, console: self.parts.console.tail() }),
